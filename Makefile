@@ -1,0 +1,102 @@
+# tally: the front door. `make demo` and `make check` do all the set-up themselves.
+#
+#   make              build/tally (release)
+#   make demo         the main job on real records          (installs what is missing)
+#   make check        every test, all builds                (installs what is missing)
+#   make interop      clients of other registries and a real Apache Kafka beside tally
+#   make sim SEED=n   one simulated run, replayable
+#   make fuzz SECONDS=n   every decoder under libFuzzer
+#   make matrix       every example consumer under every drill
+#   make lint         house rules, formatting, clang-tidy
+#   make install DESTDIR= PREFIX=/usr/local
+#
+# Variants have their own folder: SAN=asan|tsan and CC=clang give build/asan, build/clang-tsan ...
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+SAN ?=
+V ?=
+Q := $(if $(V),,@)
+
+compiler := $(if $(findstring clang,$(CC)),clang)
+variant := $(subst $(eval) ,-,$(strip $(compiler) $(SAN)))
+# The release build is build/ itself; variants stand beside it.
+B := build$(if $(variant),/$(variant))
+
+warnings := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes \
+  -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Wwrite-strings -Wcast-qual -Wswitch-enum \
+  -Wimplicit-fallthrough -Werror
+san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+san_tsan := -fsanitize=thread -fno-omit-frame-pointer
+opt := $(if $(SAN),-O1,-O2)
+ccache := $(shell command -v ccache 2>/dev/null)
+
+pkgs := libzstd liblz4 zlib jansson sqlite3
+# Only what every verb needs is linked; the rest is loaded where a verb needs it.
+CFLAGS += -std=gnu17 $(opt) -g $(warnings) $(san_$(SAN)) -D_GNU_SOURCE -Isrc -Iinclude -I$(B)/gen \
+  -MMD -MP $(shell pkg-config --cflags $(pkgs) 2>/dev/null)
+LDFLAGS += $(san_$(SAN))
+LDLIBS += $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lsnappy -lpthread -ldl -lm
+
+# Every .c under src is part of the library, but for main.c and the doubled seam (os/*_linux.c
+# for the real thing, os/*_sim.c for the simulator and for tests that want it).
+srcs := $(filter-out src/cli/main.c %_linux.c %_sim.c,$(shell find src -name '*.c' | LC_ALL=C sort))
+linux_srcs := $(shell find src -name '*_linux.c' | LC_ALL=C sort)
+sim_srcs := $(shell find src -name '*_sim.c' | LC_ALL=C sort)
+schemas := $(wildcard schema/*.kw)
+drills := $(wildcard drills/*.drill)
+
+gen_srcs := $(B)/gen/schema.c
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs))
+linux_objs := $(call obj,$(linux_srcs))
+sim_objs := $(call obj,$(sim_srcs))
+
+.PHONY: all demo check interop sim fuzz matrix lint install deps clean unit
+all: $(B)/tally
+
+$(B)/tally: $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a
+	@echo "  LINK $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/libtally.a: $(objs)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+# One stamp for all that the generator writes: tables, structs, causes, configs, drills.
+$(B)/gen/.stamp: tools/gen.py $(schemas) $(drills)
+	@echo "  GEN  $(B)/gen"
+	$(Q)mkdir -p $(B)/gen && python3 tools/gen.py --out $(B)/gen schema drills && touch $@
+$(gen_srcs): $(B)/gen/.stamp ;
+
+$(B)/obj/%.o: %.c $(B)/gen/.stamp
+	@echo "  CC   $<"
+	$(Q)mkdir -p $(@D) && $(ccache) $(CC) $(CFLAGS) -c -o $@ $<
+$(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/gen/.stamp
+	@echo "  CC   $<"
+	$(Q)mkdir -p $(@D) && $(ccache) $(CC) $(CFLAGS) -c -o $@ $<
+
+# Unit and table tests: each test/unit/test_*.c and test/table/test_*.c is one cmocka program.
+# Those that name the simulated seam (*_sim_test.c or including "os/sim.h") link it instead.
+unit_srcs := $(wildcard test/unit/test_*.c test/table/test_*.c)
+unit_bins := $(patsubst test/%.c,$(B)/test/%,$(unit_srcs))
+seam = $(if $(shell grep -l 'os/[a-z_]*sim.h' $(1)),$(sim_objs),$(linux_objs))
+test_helpers := $(call obj,$(wildcard test/lib/*.c))
+
+define unit_rule
+$(B)/test/$(1): $(B)/obj/test/$(1).o $(test_helpers) $(call seam,test/$(1).c) $(B)/libtally.a
+	@echo "  LINK $$@"
+	$(Q)mkdir -p $$(@D) && $(CC) $(LDFLAGS) -o $$@ $$^ -lcmocka $(LDLIBS)
+endef
+$(foreach t,$(patsubst test/%.c,%,$(unit_srcs)),$(eval $(call unit_rule,$(t))))
+
+unit: $(unit_bins)
+	$(Q)for t in $(unit_bins); do echo "  TEST $$t"; $$t || exit 1; done
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
