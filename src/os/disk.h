@@ -1,0 +1,95 @@
+#pragma once
+// The disk seam. Everything that touches a file goes through here, so that the simulator can lose,
+// tear and damage it (disk_sim.c). Paths are as the caller gives them; nothing here keeps them.
+// Calls return 0 or -errno. A handle belongs to one thread; only the sync pool runs elsewhere.
+
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "base/check.h"
+
+#include <sys/uio.h>
+
+struct disk;      // opaque
+struct disk_file; // opaque, counted: an open file or directory
+
+enum {
+    DISK_READ = 0,
+    DISK_WRITE = 1,  // read and write
+    DISK_CREATE = 2, // with DISK_WRITE: make it when it is not there
+    DISK_NEW = 4,    // with DISK_WRITE: -EEXIST when it is there
+    DISK_DIR = 8,    // a directory, to sync it
+};
+
+// Files one sync can cover: a segment, the one rolled before it, and their directory, twice.
+#define DISK_SYNC_FILES_MAX 6
+
+struct disk_stat {
+    bool is_dir;
+    uint64_t size;
+};
+
+struct disk_space {
+    uint64_t free_bytes; // for us, not for root
+    uint64_t total_bytes;
+};
+
+struct disk_done {
+    uint64_t cookie;
+    int error; // 0 or -errno; an error means the data may be gone: stop loudly
+};
+
+// The sync pool starts with the first disk_sync_start(). In the simulator this is a fresh, empty
+// disk seeded with 1; simulations use disk_sim_new().
+MUST_USE int disk_new(struct disk **ret_disk);
+void disk_free(struct disk *d); // waits for running syncs; NULL is fine
+
+MUST_USE int disk_open(struct disk *d, const char *path, unsigned flags,
+                       struct disk_file **ret_file);
+struct disk_file *disk_file_ref(struct disk_file *f); // one more owner
+void disk_close(struct disk_file *f);                 // one owner less; NULL is fine
+// The descriptor for sendfile(); -1 in the simulator, which uses disk_pread().
+int disk_file_fd(const struct disk_file *f);
+
+// Reads up to len bytes; *ret_len is less only at the end of the file.
+MUST_USE int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t *ret_len);
+// Reads exactly len bytes; -ENODATA when the file ends before.
+MUST_USE int disk_pread_all(struct disk_file *f, void *data, size_t len, uint64_t pos);
+// Writes everything or fails; what a failed call wrote in part is the caller's to cut.
+MUST_USE int disk_pwrite(struct disk_file *f, const void *data, size_t len, uint64_t pos);
+MUST_USE int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos);
+MUST_USE int disk_truncate(struct disk_file *f, uint64_t size);
+MUST_USE int disk_size(struct disk_file *f, uint64_t *ret_size);
+// Blocks until the data (fdatasync), or for a directory its entries (fsync), are durable.
+MUST_USE int disk_sync(struct disk_file *f);
+
+MUST_USE int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat);
+MUST_USE int disk_rename(struct disk *d, const char *from, const char *to); // replaces `to`
+MUST_USE int disk_unlink(struct disk *d, const char *path);
+MUST_USE int disk_mkdir(struct disk *d, const char *path);
+MUST_USE int disk_rmdir(struct disk *d, const char *path);
+MUST_USE int disk_sync_dir(struct disk *d, const char *path);
+// Names in the directory without . and .., in bytewise order, terminated, in the arena.
+MUST_USE int disk_list(struct disk *d, const char *path, struct arena *a, char ***ret_names,
+                       size_t *ret_n);
+MUST_USE int disk_space(struct disk *d, const char *path, struct disk_space *ret_space);
+// Locks the file (made when missing) until it is closed. -EBUSY when another process holds it,
+// then *ret_holder_pid says which (0 when that is not known).
+MUST_USE int disk_lock(struct disk *d, const char *path, struct disk_file **ret_lock,
+                       int64_t *ret_holder_pid);
+// Changes with each start of the machine: unsynced data has survived while it is the same.
+MUST_USE int disk_boot_id(struct disk *d, struct uuid *ret_id);
+
+// Whole small files: read into the arena (at most max bytes, -EFBIG above it), and written so that
+// after a crash the old or the new content is there (temporary name, sync, rename, sync dir).
+MUST_USE int disk_read_file(struct disk *d, const char *path, size_t max, struct arena *a,
+                            struct bytes *ret_content);
+MUST_USE int disk_replace_file(struct disk *d, const char *dir, const char *name,
+                               struct bytes content);
+
+// Starts making n files durable, in their order, without blocking. The outcome comes back from
+// disk_poll_done() with the cookie. The files are referenced until then.
+void disk_sync_start(struct disk *d, struct disk_file *const *files, size_t n, uint64_t cookie);
+// Readable when disk_poll_done() has something; -1 in the simulator.
+int disk_event_fd(struct disk *d);
+// Takes one finished sync; false when there is none now.
+bool disk_poll_done(struct disk *d, struct disk_done *ret_done);

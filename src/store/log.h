@@ -1,0 +1,128 @@
+#pragma once
+// The log of one topic partition, in Kafka's segment, index and record batch format: a directory
+// `topic-partition` that Kafka's own tools read (docs/FORMAT.md). Owned by one thread.
+//
+// The caller checks batches (wire/), keeps the high watermark, and asks for syncs. Times are wall
+// clock ms since 1970, as in the records.
+
+#include "os/disk.h"
+#include "store/producer_state.h"
+
+struct log; // opaque
+
+// Batches of one log_append().
+#define LOG_APPEND_MAX 64
+// Offsets are reserved in the journal in blocks of this size (log_reserve_wanted()).
+#define LOG_RESERVE_BLOCK 100000
+
+struct log_config {
+    int64_t segment_bytes;        // segment.bytes
+    int64_t segment_ms;           // segment.ms
+    int64_t retention_ms;         // retention.ms, -1: for ever
+    int64_t retention_bytes;      // retention.bytes, -1: no bound
+    int32_t index_interval_bytes; // index.interval.bytes
+};
+extern const struct log_config log_config_default; // Kafka's defaults
+
+struct log_open {
+    struct disk *disk;    // borrowed
+    const char *dir;      // copied; made when missing, but -ENOENT if offsets were reserved in it
+    struct uuid topic_id; // a directory of another id is the rest of a deleted topic: emptied
+    struct log_config config;
+    int64_t now_ms;
+    bool was_clean;        // no scan: what the last clean stop left is trusted
+    bool power_lost;       // unclean and the machine went down: continue at reserved_upto
+    int64_t reserved_upto; // from the newest log_reserved record; 0: none
+    int64_t synced;        // recovery point of that record: below it nothing can be torn
+};
+
+struct log_report {
+    bool scanned;            // recovery looked at the tail
+    uint64_t cut_bytes;      // torn bytes that were cut
+    int64_t lost_from;       // offsets [lost_from, lost_upto) may have held acks=1 records that are
+    int64_t lost_upto;       // gone: an upper bound, told to the ledger; equal: nothing was lost
+    int64_t cut_records;     // of these, how many the headers of the cut bytes name
+    int64_t max_offset_seen; // largest offset + 1 in the file before the cut
+    char text[512];          // one line for the log, and the reason of a failure; "" otherwise
+};
+
+// 0, or -errno: -EBADMSG when a batch is damaged where no crash can have torn it (file, offset and
+// what in report->text; the directory is left as it is).
+MUST_USE int log_open(const struct log_open *args, struct log **ret_log, struct log_report *report);
+void log_close(struct log *l); // as a crash: leaves no clean marker; NULL is fine
+// Syncs, writes indexes, producer state and the marker that saves the next open its scan; closes
+// in any case.
+MUST_USE int log_close_clean(struct log *l);
+// Removes the directory of a deleted topic's partition and all in it.
+MUST_USE int log_remove_dir(struct disk *d, const char *dir);
+void log_set_config(struct log *l, const struct log_config *config);
+
+struct log_span {
+    int64_t base_offset;
+    int64_t end_offset; // of the last batch, + 1
+};
+
+// Appends n checked v2 batches in their order with one write, or none of them. Each gets the next
+// offsets and the current leader epoch; the bytes given are not changed. Rolls first when due.
+// Updates the producer state. Not durable until synced. -errno: stop loudly (the file may hold a
+// part), but for -ENOSPC, which left nothing behind.
+MUST_USE int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now_ms,
+                        struct log_span *ret_spans);
+
+struct log_slice {
+    struct disk_file *file; // referenced: log_slice_release() when sent
+    uint64_t pos;
+    uint32_t len;         // 0: nothing there (file is NULL)
+    int64_t first_offset; // of the first batch; may be below the offset asked for
+    int64_t end_offset;   // last offset of the last batch + 1
+};
+
+// Finds whole batches from the one that holds `offset` on, ending at or below upper_offset (a high
+// watermark), at most max_bytes of one segment. min_one: the first batch also if it is larger.
+// -ERANGE when offset is below the log start or above the log end.
+MUST_USE int log_read(struct log *l, int64_t offset, uint32_t max_bytes, int64_t upper_offset,
+                      bool min_one, struct log_slice *ret_slice);
+void log_slice_release(struct log_slice *s);
+
+int64_t log_start(const struct log *l);
+int64_t log_end(const struct log *l);
+int64_t log_synced(const struct log *l); // offsets below are durable
+uint64_t log_bytes(const struct log *l); // of all segments
+const char *log_dir(const struct log *l);
+struct producer_state *log_producers(struct log *l);
+
+// Starts a sync of all that was appended, unless one is under way or nothing is to do. The cookie
+// comes back from disk_poll_done(); give its error to log_sync_done(), which returns it.
+bool log_sync_start(struct log *l, uint64_t cookie);
+MUST_USE int log_sync_done(struct log *l, int error);
+MUST_USE int log_sync(struct log *l); // blocks
+
+// Offsets below the mark are promised never to be given to other records. Before records pass it
+// (log_has_room() says no; log_reserve_due() says so half a block earlier) the owner journals
+// log_reserved{upto = log_reserve_wanted(), synced = log_synced()} and calls log_reserved() once
+// that is durable. Appending beyond the mark is a programmer error. A new log has mark 0.
+int64_t log_reserve_mark(const struct log *l);
+bool log_has_room(const struct log *l, int64_t n_records);
+int64_t log_reserve_wanted(const struct log *l, int64_t n_records); // the mark to ask for next
+bool log_reserve_due(const struct log *l);
+void log_reserved(struct log *l, int64_t upto);
+
+// First record at or after timestamp t (not above upper_offset): *ret_offset -1 when none.
+MUST_USE int log_find_time(struct log *l, int64_t timestamp_ms, int64_t upper_offset,
+                           int64_t *ret_offset, int64_t *ret_timestamp_ms);
+// The record with the greatest timestamp; -1 and -1 in an empty log.
+MUST_USE int log_find_max_time(struct log *l, int64_t *ret_offset, int64_t *ret_timestamp_ms);
+
+int32_t log_epoch(const struct log *l); // the current leader epoch
+// Begins a new epoch at log_end(); durable when it returns.
+MUST_USE int log_epoch_begin(struct log *l, int32_t epoch);
+// As Kafka answers OffsetForLeaderEpoch: *ret_epoch -1 and *ret_end -1 when unknown.
+void log_epoch_end(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end);
+
+// DeleteRecords: moves the start up to offset (<= log_end()); durable when it returns.
+MUST_USE int log_trim(struct log *l, int64_t offset);
+// Deletes segments that are too old or too many, and rolls an active one that is. Returns whether
+// the log start moved in *ret_start_moved.
+MUST_USE int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_start_moved);
+// When log_retain() has something to do by age alone; INT64_MAX: never.
+int64_t log_retain_due_ms(const struct log *l);

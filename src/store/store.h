@@ -1,0 +1,49 @@
+#pragma once
+// The data directory: who holds it, what version wrote it, how it was left. Everything else in
+// it belongs to the journal and the logs.
+//
+//   DIR/lock  DIR/meta  DIR/clean  DIR/__tally_journal/  DIR/<topic>-<partition>/
+
+#include "os/disk.h"
+
+struct store; // opaque
+
+#define STORE_VERSION 1
+// Kept free so that commits, deletes and retention still work when the disk is full.
+#define STORE_RESERVE_BYTES (64ull << 20)
+
+struct store_config {
+    struct disk *disk;            // borrowed
+    const char *dir;              // copied
+    bool create;                  // make the directory when it is missing
+    struct uuid fresh_cluster_id; // used when the directory is new
+    int32_t node_id;              // likewise; an existing directory keeps its own
+    uint64_t reserve_bytes;       // 0: STORE_RESERVE_BYTES
+};
+
+struct store_start {
+    bool is_new;
+    bool was_clean;  // the last run stopped cleanly
+    bool power_lost; // it did not, and the machine has started anew since
+    struct uuid cluster_id;
+    int32_t node_id;
+};
+
+// Takes the directory. On failure nothing in it is changed and ret_why (size bytes) says in one
+// line which directory and what: in use (by whom), missing, not writable, no data directory,
+// half copied, from a newer version. -errno is for exit 2.
+MUST_USE int store_open(const struct store_config *config, struct store **ret_store,
+                        struct store_start *ret_start, char *ret_why, size_t size);
+void store_close(struct store *s); // as a crash; NULL is fine
+// After journal and logs are closed: writes the clean marker, releases the lock.
+MUST_USE int store_close_clean(struct store *s);
+
+const char *store_dir(const struct store *s);
+const char *store_journal_dir(const struct store *s);
+// DIR/<topic>-<partition>, terminated, in the arena.
+char *store_log_dir(const struct store *s, struct arena *a, struct str topic, int32_t partition);
+
+// False while less than the reserve is free: then produce is refused and all else goes on. Asks
+// the file system at most once a call of store_check_space().
+MUST_USE int store_check_space(struct store *s);
+bool store_has_space(const struct store *s);
