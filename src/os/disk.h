@@ -22,6 +22,8 @@ enum {
 
 // Files one sync can cover: a segment, the one rolled before it, and their directory, twice.
 #define DISK_SYNC_FILES_MAX 6
+// Pieces of one disk_pwritev().
+#define DISK_IOV_MAX 256
 
 struct disk_stat {
     bool is_dir;

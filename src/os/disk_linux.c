@@ -1,0 +1,419 @@
+#include "os/disk.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+// Syncs of different files run side by side so that one slow file does not hold up the journal;
+// more threads than this only queue in the device.
+#define POOL_THREADS 4
+
+struct disk_file {
+    int fd;
+    unsigned refs;
+    bool is_dir;
+};
+
+struct sync_job {
+    struct sync_job *next;
+    struct disk_file *files[DISK_SYNC_FILES_MAX];
+    size_t n;
+    uint64_t cookie;
+    int error;
+};
+
+struct disk {
+    pthread_t threads[POOL_THREADS];
+    bool has_threads;
+    int event_fd;
+    pthread_mutex_t lock; // guards what follows
+    pthread_cond_t has_work;
+    struct sync_job *todo, **todo_last;
+    struct sync_job *done, **done_last;
+    bool is_stopping;
+};
+
+int disk_new(struct disk **ret_disk)
+{
+    struct disk *d = calloc(1, sizeof *d);
+    CHECK(d);
+    d->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->event_fd < 0) {
+        int r = -errno;
+        free(d);
+        return r;
+    }
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->has_work, NULL);
+    d->todo_last = &d->todo;
+    d->done_last = &d->done;
+    *ret_disk = d;
+    return 0;
+}
+
+static void job_free(struct sync_job *job)
+{
+    for (size_t i = 0; i < job->n; i++)
+        disk_close(job->files[i]);
+    free(job);
+}
+
+void disk_free(struct disk *d)
+{
+    if (!d)
+        return;
+    pthread_mutex_lock(&d->lock);
+    d->is_stopping = true;
+    pthread_cond_broadcast(&d->has_work);
+    pthread_mutex_unlock(&d->lock);
+    if (d->has_threads)
+        for (size_t i = 0; i < POOL_THREADS; i++)
+            pthread_join(d->threads[i], NULL);
+    while (d->done) {
+        struct sync_job *job = d->done;
+        d->done = job->next;
+        job_free(job);
+    }
+    pthread_cond_destroy(&d->has_work);
+    pthread_mutex_destroy(&d->lock);
+    close(d->event_fd);
+    free(d);
+}
+
+int disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file **ret_file)
+{
+    (void)d;
+    int mode = flags & DISK_WRITE ? O_RDWR : O_RDONLY;
+    if (flags & DISK_CREATE)
+        mode |= O_CREAT;
+    if (flags & DISK_NEW)
+        mode |= O_CREAT | O_EXCL;
+    if (flags & DISK_DIR)
+        mode |= O_DIRECTORY;
+    int fd = open(path, mode | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -errno;
+    struct disk_file *f = calloc(1, sizeof *f);
+    CHECK(f);
+    *f = (struct disk_file){.fd = fd, .refs = 1, .is_dir = flags & DISK_DIR};
+    *ret_file = f;
+    return 0;
+}
+
+struct disk_file *disk_file_ref(struct disk_file *f)
+{
+    f->refs++;
+    return f;
+}
+
+void disk_close(struct disk_file *f)
+{
+    if (!f || --f->refs > 0)
+        return;
+    close(f->fd);
+    free(f);
+}
+
+int disk_file_fd(const struct disk_file *f)
+{
+    return f->fd;
+}
+
+int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t *ret_len)
+{
+    size_t got = 0;
+    while (got < len) {
+        ssize_t n = pread(f->fd, (char *)data + got, len - got, (off_t)(pos + got));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        got += (size_t)n;
+    }
+    *ret_len = got;
+    return 0;
+}
+
+int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos)
+{
+    struct iovec rest[DISK_IOV_MAX];
+    CHECK(n >= 0 && n <= DISK_IOV_MAX);
+    memcpy(rest, iov, (size_t)n * sizeof *iov);
+    struct iovec *at = rest;
+    while (n > 0) {
+        ssize_t done = pwritev(f->fd, at, n, (off_t)pos);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return -errno;
+        pos += (uint64_t)done;
+        size_t left = (size_t)done;
+        while (n > 0 && left >= at->iov_len) {
+            left -= at->iov_len;
+            at++, n--;
+        }
+        if (n > 0) {
+            at->iov_base = (char *)at->iov_base + left;
+            at->iov_len -= left;
+        }
+    }
+    return 0;
+}
+
+int disk_truncate(struct disk_file *f, uint64_t size)
+{
+    return ftruncate(f->fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+int disk_size(struct disk_file *f, uint64_t *ret_size)
+{
+    struct stat st;
+    if (fstat(f->fd, &st) < 0)
+        return -errno;
+    *ret_size = (uint64_t)st.st_size;
+    return 0;
+}
+
+int disk_sync(struct disk_file *f)
+{
+    return (f->is_dir ? fsync(f->fd) : fdatasync(f->fd)) < 0 ? -errno : 0;
+}
+
+int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat)
+{
+    (void)d;
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return -errno;
+    *ret_stat = (struct disk_stat){S_ISDIR(st.st_mode), (uint64_t)st.st_size};
+    return 0;
+}
+
+int disk_rename(struct disk *d, const char *from, const char *to)
+{
+    (void)d;
+    return rename(from, to) < 0 ? -errno : 0;
+}
+
+int disk_unlink(struct disk *d, const char *path)
+{
+    (void)d;
+    return unlink(path) < 0 ? -errno : 0;
+}
+
+int disk_mkdir(struct disk *d, const char *path)
+{
+    (void)d;
+    return mkdir(path, 0755) < 0 ? -errno : 0;
+}
+
+int disk_rmdir(struct disk *d, const char *path)
+{
+    (void)d;
+    return rmdir(path) < 0 ? -errno : 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int disk_list(struct disk *d, const char *path, struct arena *a, char ***ret_names, size_t *ret_n)
+{
+    (void)d;
+    DIR *dir = opendir(path);
+    if (!dir)
+        return -errno;
+    char **names = NULL;
+    size_t n = 0, cap = 0;
+    struct dirent *e;
+    while (errno = 0, (e = readdir(dir))) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        if (n == cap) {
+            cap = cap ? cap * 2 : 16;
+            char **more = arena_array(a, cap, sizeof *more);
+            if (n)
+                memcpy(more, names, n * sizeof *names);
+            names = more;
+        }
+        names[n++] = arena_printf(a, "%s", e->d_name);
+    }
+    int r = -errno;
+    closedir(dir);
+    if (r < 0)
+        return r;
+    if (n)
+        qsort(names, n, sizeof *names, compare_names);
+    *ret_names = names;
+    *ret_n = n;
+    return 0;
+}
+
+int disk_space(struct disk *d, const char *path, struct disk_space *ret_space)
+{
+    (void)d;
+    struct statvfs st;
+    if (statvfs(path, &st) < 0)
+        return -errno;
+    *ret_space = (struct disk_space){st.f_bavail * (uint64_t)st.f_frsize,
+                                     st.f_blocks * (uint64_t)st.f_frsize};
+    return 0;
+}
+
+int disk_lock(struct disk *d, const char *path, struct disk_file **ret_lock,
+              int64_t *ret_holder_pid)
+{
+    struct disk_file *f;
+    int r = disk_open(d, path, DISK_WRITE | DISK_CREATE, &f);
+    if (r < 0)
+        return r;
+    char text[32] = "";
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(f->fd, F_OFD_SETLK, &range) < 0) {
+        r = errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+        ssize_t n = pread(f->fd, text, sizeof text - 1, 0);
+        *ret_holder_pid = n > 0 ? strtoll(text, NULL, 10) : 0;
+        disk_close(f);
+        return r;
+    }
+    int len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    r = disk_truncate(f, 0);
+    if (r == 0)
+        r = disk_pwrite(f, text, (size_t)len, 0);
+    if (r < 0) {
+        disk_close(f);
+        return r;
+    }
+    *ret_lock = f;
+    return 0;
+}
+
+int disk_boot_id(struct disk *d, struct uuid *ret_id)
+{
+    (void)d;
+    char text[64];
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    int r = n < 0 ? -errno : 0;
+    close(fd);
+    if (r < 0)
+        return r;
+    text[n] = 0;
+    struct uuid id;
+    size_t nibbles = 0;
+    for (const char *c = text; *c && nibbles < 32; c++) {
+        if (*c == '-')
+            continue;
+        int v = *c >= '0' && *c <= '9' ? *c - '0' : *c >= 'a' && *c <= 'f' ? *c - 'a' + 10 : -1;
+        if (v < 0)
+            break;
+        uint8_t *b = &id.b[nibbles / 2];
+        *b = (uint8_t)(nibbles % 2 ? *b | v : v << 4);
+        nibbles++;
+    }
+    if (nibbles != 32)
+        return -EBADMSG;
+    *ret_id = id;
+    return 0;
+}
+
+static void *pool_main(void *arg)
+{
+    struct disk *d = arg;
+    pthread_mutex_lock(&d->lock);
+    for (;;) {
+        while (!d->todo && !d->is_stopping)
+            pthread_cond_wait(&d->has_work, &d->lock);
+        struct sync_job *job = d->todo;
+        if (!job)
+            break;
+        d->todo = job->next;
+        if (!d->todo)
+            d->todo_last = &d->todo;
+        pthread_mutex_unlock(&d->lock);
+
+        for (size_t i = 0; i < job->n && job->error == 0; i++)
+            job->error = disk_sync(job->files[i]);
+
+        pthread_mutex_lock(&d->lock);
+        job->next = NULL;
+        *d->done_last = job;
+        d->done_last = &job->next;
+        uint64_t one = 1;
+        // The counter cannot be full: it is read to zero whenever the list is emptied.
+        CHECK(write(d->event_fd, &one, sizeof one) == sizeof one);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return NULL;
+}
+
+// Signals are the event loop's: no pool thread takes one.
+static void pool_start(struct disk *d)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (size_t i = 0; i < POOL_THREADS; i++)
+        CHECK(pthread_create(&d->threads[i], NULL, pool_main, d) == 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    d->has_threads = true;
+}
+
+void disk_sync_start(struct disk *d, struct disk_file *const *files, size_t n, uint64_t cookie)
+{
+    CHECK(n <= DISK_SYNC_FILES_MAX);
+    if (!d->has_threads)
+        pool_start(d);
+    struct sync_job *job = calloc(1, sizeof *job);
+    CHECK(job);
+    for (size_t i = 0; i < n; i++)
+        job->files[i] = disk_file_ref(files[i]);
+    job->n = n;
+    job->cookie = cookie;
+    pthread_mutex_lock(&d->lock);
+    *d->todo_last = job;
+    d->todo_last = &job->next;
+    pthread_cond_signal(&d->has_work);
+    pthread_mutex_unlock(&d->lock);
+}
+
+int disk_event_fd(struct disk *d)
+{
+    return d->event_fd;
+}
+
+bool disk_poll_done(struct disk *d, struct disk_done *ret_done)
+{
+    pthread_mutex_lock(&d->lock);
+    struct sync_job *job = d->done;
+    if (job) {
+        d->done = job->next;
+        if (!d->done)
+            d->done_last = &d->done;
+    } else {
+        uint64_t count;
+        // Empty: let the descriptor sleep again. EAGAIN only says that it does already.
+        if (read(d->event_fd, &count, sizeof count) < 0)
+            CHECK(errno == EAGAIN);
+    }
+    pthread_mutex_unlock(&d->lock);
+    if (!job)
+        return false;
+    *ret_done = (struct disk_done){job->cookie, job->error};
+    job_free(job);
+    return true;
+}
