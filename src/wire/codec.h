@@ -37,6 +37,7 @@ struct kw_splice {
     uint32_t len;
 };
 
+// What is encoded: the buffer, with the splices sent in between. Start from {0}.
 struct kw_out {
     struct buf buf;
     struct kw_splice *splices; // owned
@@ -52,12 +53,16 @@ size_t kw_out_total(const struct kw_out *out); // bytes on the wire, splices inc
 void kw_init(const struct kw_message *m, void *msg);
 // Sets every field of one array element or nested struct to its default.
 // Generated as <struct name>_init(struct <name> *) for convenience.
+void kw_struct_init(const struct kw_struct *s, void *ret);
+// Bytes of the C struct of a whole message.
+size_t kw_size_in_memory(const struct kw_message *m);
 
 // Decodes a whole body; bytes left over are an error. Strings, bytes and records in *ret_msg
 // point into `in`; arrays are in the arena. An array longer than the bytes that are left could
 // hold is refused before anything is allocated.
 // 0, or -EBADMSG (truncated, lying length, trailing bytes, bad value), -EPROTONOSUPPORT (version).
-// On failure *ret_why names the field ("topics[2].partitions[0].records") when not NULL.
+// On failure *ret_why, when not NULL, names the field and what is wrong with it
+// ("topics[2].partitions[0].records: longer than what is left"); it lives in the arena.
 MUST_USE int kw_decode(const struct kw_message *m, int version, struct bytes in, struct arena *a,
                        void *ret_msg, const char **ret_why);
 
@@ -90,3 +95,7 @@ struct kw_api {
 
 const struct kw_api *kw_api(int16_t key);     // NULL when we do not have it
 const struct kw_api *kw_api_at(size_t index); // in order of key; NULL past the end
+
+// Our own record types, in order of type.
+const struct kw_message *kw_record_type(int16_t type); // NULL when we do not have it
+const struct kw_message *kw_record_type_at(size_t index);
