@@ -66,6 +66,11 @@ size_t kw_size_in_memory(const struct kw_message *m);
 MUST_USE int kw_decode(const struct kw_message *m, int version, struct bytes in, struct arena *a,
                        void *ret_msg, const char **ret_why);
 
+// As kw_decode, for a body that something else follows: the bytes left over go to *ret_rest.
+MUST_USE int kw_decode_part(const struct kw_message *m, int version, struct bytes in,
+                            struct arena *a, void *ret_msg, struct bytes *ret_rest,
+                            const char **ret_why);
+
 // Appends the body. Fields that do not exist in this version are left out. Encoding never fails
 // on a message that its schema allows; a null where null is not legal is a CHECK.
 void kw_encode(const struct kw_message *m, int version, const void *msg, struct kw_out *out);

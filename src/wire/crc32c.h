@@ -1,9 +1,10 @@
 #pragma once
-// CRC-32C (Castagnoli), as record batches and our own files use it.
+// CRC-32C (Castagnoli), as record batches carry it. In hardware where the processor has it.
 
 #include <stddef.h>
 #include <stdint.h>
 
-uint32_t crc32c(const void *data, size_t len);
-// Goes on from the crc of what came before: crc32c_extend(crc32c(a), b) is the crc of a then b.
-uint32_t crc32c_extend(uint32_t crc, const void *data, size_t len);
+// Goes on from `crc`, which is 0 at the start: crc32c(crc32c(0, a), b) is that of a and b joined.
+uint32_t crc32c(uint32_t crc, const void *data, size_t len);
+// The portable form, for tests and other processors.
+uint32_t crc32c_soft(uint32_t crc, const void *data, size_t len);

@@ -298,8 +298,8 @@ static bool decode_struct(struct decoder *d, const struct kw_struct *s, void *to
     return d->is_flexible ? decode_tags(d, s, owner, up) : true;
 }
 
-int kw_decode(const struct kw_message *m, int version, struct bytes in, struct arena *a,
-              void *ret_msg, const char **ret_why)
+int kw_decode_part(const struct kw_message *m, int version, struct bytes in, struct arena *a,
+                   void *ret_msg, struct bytes *ret_rest, const char **ret_why)
 {
     if (version < m->min_version || version > m->max_version) {
         if (ret_why)
@@ -317,7 +317,7 @@ int kw_decode(const struct kw_message *m, int version, struct bytes in, struct a
     // Beside, so that a failure leaves *ret_msg untouched.
     void *fresh = arena_alloc(a, m->body->size);
     bool ok = decode_struct(&d, m->body, fresh, NULL);
-    if (ok && reader_left(&d.r) > 0) {
+    if (ok && !ret_rest && reader_left(&d.r) > 0) {
         struct place at = {NULL, m->name, -1};
         ok = fail(&d, &at, "bytes left over");
     }
@@ -327,5 +327,13 @@ int kw_decode(const struct kw_message *m, int version, struct bytes in, struct a
         return -EBADMSG;
     }
     memcpy(ret_msg, fresh, m->body->size);
+    if (ret_rest)
+        *ret_rest = (struct bytes){d.r.p, reader_left(&d.r)};
     return 0;
+}
+
+int kw_decode(const struct kw_message *m, int version, struct bytes in, struct arena *a,
+              void *ret_msg, const char **ret_why)
+{
+    return kw_decode_part(m, version, in, a, ret_msg, NULL, ret_why);
 }
