@@ -2,6 +2,7 @@
 // Settings: sets of overrides by name, and typed lookup through them. What exists, with type,
 // default, range and meaning, is the generated table of schema/configs.kw.
 
+#include "base/arena.h"
 #include "base/bytes.h"
 #include "base/check.h"
 
@@ -18,9 +19,10 @@ bool configs_next(const struct configs *c, size_t *it, struct str *ret_name, str
 
 // Where a value is looked for, in this order; each may be NULL. The default comes last.
 struct config_view {
-    const struct configs *own;     // of the topic or the group
-    const struct configs *dynamic; // of the broker, altered while running
-    const struct configs *fixed;   // of the broker, from the config file and --set
+    const struct configs *own;             // of the topic or the group
+    const struct configs *dynamic;         // of this broker, altered while running
+    const struct configs *dynamic_default; // of all brokers, altered while running
+    const struct configs *fixed;           // of the broker, from the config file and --set
 };
 
 // Name is one of the table ("retention.ms" for a topic, "log.retention.ms" for the broker);
@@ -47,3 +49,32 @@ enum config_check config_check_broker(struct str name, struct str value, char *r
 // The same for an override of a topic (scope_group false) or a group.
 enum config_check config_check_topic(struct str name, struct str value, char *ret_why, size_t cap);
 enum config_check config_check_group(struct str name, struct str value, char *ret_why, size_t cap);
+
+// Where a value stands, as DescribeConfigs numbers it.
+enum config_source {
+    CONFIG_FROM_TOPIC = 1,
+    CONFIG_FROM_BROKER = 2,
+    CONFIG_FROM_ALL_BROKERS = 3,
+    CONFIG_FROM_FILE = 4,
+    CONFIG_FROM_DEFAULT = 5,
+    CONFIG_FROM_GROUP = 8,
+};
+
+struct config_place {
+    const char *name; // in which setting: "log.retention.hours" can give retention.ms
+    struct str value; // as it is written there
+    enum config_source source;
+};
+
+struct config_def; // schema.h
+
+// All places that set this one, the one that counts first, the default last. In the arena.
+// scope is the one that is asked about: CONFIG_SCOPE_TOPIC, _GROUP or _BROKER.
+size_t config_places(const struct config_view *v, const struct config_def *d, int scope,
+                     struct arena *a, struct config_place **ret_places);
+// The value that counts, in the setting's own unit, as text in the arena.
+struct str config_text(const struct config_view *v, const struct config_def *d, struct arena *a);
+// May it be altered while the broker runs? (Topic and group settings always may.)
+bool config_is_dynamic(const struct config_def *d);
+// Settings tally has in this scope (not those it ignores), in order of name; NULL at the end.
+const struct config_def *config_next(int scope, size_t *it);

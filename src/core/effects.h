@@ -9,9 +9,9 @@
 
 // Who asks. Filled by the shell; strings live as long as the request.
 struct asker {
-    uint64_t token; // names the request; answered exactly once with effects_reply()
-    uint64_t conn;  // names the connection, never used twice in one run
-    int16_t version; // of the request
+    uint64_t token;       // names the request; answered exactly once with effects_reply()
+    uint64_t conn;        // names the connection, never used twice in one run
+    int16_t version;      // of the request
     struct str client_id; // never null: null is "" (RequestHeader)
     struct str host;      // "/127.0.0.1", as Kafka shows it
     struct str principal; // "User:ANONYMOUS" without authentication

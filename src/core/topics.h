@@ -5,6 +5,7 @@
 
 #include "core/configs.h"
 #include "core/effects.h"
+#include "schema.h"
 
 // Kafka's limit is the file name's: NAME-PARTITION must fit 255 bytes.
 #define TOPIC_NAME_MAX 249
@@ -15,11 +16,21 @@
 // The one node there is.
 #define TALLY_NODE_ID 1
 
+// What settings belong to, as on the wire. For brokers the name is "1", or "" for all of them.
+enum resource_type {
+    RESOURCE_TOPIC = 2,
+    RESOURCE_BROKER = 4,
+    RESOURCE_BROKER_LOGGER = 8,
+    RESOURCE_CLIENT_METRICS = 16,
+    RESOURCE_GROUP = 32,
+};
+
 // What the journal knows of one partition.
 struct topic_partition {
     int32_t leader_epoch;       // 0 at first; +1 for each unclean stop of the machine
     int64_t epoch_start_offset; // where the current epoch begins
-    int64_t reserved_end;       // offsets below may be in use (record offsets_reserved)
+    int64_t reserved_upto;      // offsets below may be in use (record offsets_reserved)
+    int64_t synced;             // below it nothing can be torn, as that record said
     int64_t log_start;          // the highest start the journal was told
 };
 
@@ -62,12 +73,6 @@ enum kerr topic_name_check(struct str name, const char **ret_why);
 void topics_clamp_replication(struct topics *ts, bool on);
 
 // The decisions. Each answers a->token through the effects.
-struct create_topics_request;
-struct delete_topics_request;
-struct create_partitions_request;
-struct alter_configs_request;
-struct incremental_alter_configs_request;
-struct init_producer_id_request;
 void topics_decide_create(const struct topics *ts, const struct asker *a,
                           const struct create_topics_request *req, struct effects *fx);
 void topics_decide_delete(const struct topics *ts, const struct asker *a,
@@ -83,6 +88,10 @@ void topics_decide_alter_configs_incrementally(const struct topics *ts, const st
 // a block is skipped.
 void topics_decide_init_producer_id(struct topics *ts, const struct asker *a,
                                     const struct init_producer_id_request *req, struct effects *fx);
+
+// Reads nothing but topics and settings.
+void topics_decide_describe_configs(const struct topics *ts, const struct asker *a,
+                                    const struct describe_configs_request *req, struct effects *fx);
 
 // Adds the record that makes a topic with default settings (Metadata's auto creation, and the
 // internal topics with partitions > 0). Nothing is answered. KERR_NONE when the record was added,
