@@ -1,0 +1,92 @@
+#pragma once
+// The broker: everything that `tally serve` and a drill run, as a passive object. The loop calls
+// net_run_once() and broker_step(); the broker reads time, sockets, files and random numbers only
+// through the seams it is given. No globals: a process may hold several.
+//
+//   net_run_once(net, broker_timeout_ms(b)); broker_step(b);       until broker_is_stopped(b)
+
+#include "base/arena.h"
+#include "base/check.h"
+#include "core/configs.h"
+#include "core/effects.h"
+
+struct broker;
+struct clock;
+struct core;
+struct disk;
+struct entropy;
+struct journal;
+struct ledger;
+struct log_sink;
+struct net;
+struct partitions;
+struct tap; // broker/tap.h
+struct topics;
+
+struct broker_config {
+    struct net *net; // all borrowed, and must outlive the broker
+    struct clock *clock;
+    struct entropy *entropy;
+    struct disk *disk;
+    struct log_sink *log;        // NULL is silence
+    const char *dir;             // the data directory
+    const struct configs *fixed; // config file and --set, already checked
+    bool accounting;             // --accounting
+    bool clamp_replication;
+};
+
+// Recovers everything from the directory. 0, or -errno with one line in ret_why that says what is
+// wrong and what to do; nothing was changed then (-EBUSY: another process holds the directory).
+MUST_USE int broker_new(const struct broker_config *config, struct broker **ret_broker,
+                        char *ret_why, size_t why_cap);
+void broker_free(struct broker *b); // does not stop it in order: see broker_stop(); NULL is fine
+
+// A listener that was opened on the net. Connections that came in by it are told this address in
+// Metadata and FindCoordinator. host is copied.
+void broker_add_listener(struct broker *b, int listener, const char *host, uint16_t port);
+void broker_remove_listener(struct broker *b, int listener);
+
+// How long the loop may sleep: until the next timer, 0 when there is work, -1 for ever.
+int broker_timeout_ms(struct broker *b);
+// After each pass of the loop: takes finished syncs, fires what is due, commits, starts syncs.
+// input_was_empty: the pass before handled nothing, so that all input that came before is in.
+void broker_step(struct broker *b, bool input_was_empty);
+
+// Begins a clean stop: parked fetches are answered empty, answers finish or are cut, connections
+// close, then snapshot and sync. broker_is_stopped() becomes true some passes later.
+void broker_stop(struct broker *b);
+bool broker_is_stopped(const struct broker *b);
+// Non-zero: a write or sync failed and the broker stopped itself; the reason is in the log.
+int broker_failure(const struct broker *b);
+
+// The parts, for handlers, reports, drills.
+struct core *broker_core(struct broker *b);
+struct topics *broker_topics(struct broker *b);
+struct ledger *broker_ledger(struct broker *b);
+struct journal *broker_journal(struct broker *b);
+struct partitions *broker_partitions(struct broker *b);
+struct net *broker_net(struct broker *b);
+struct disk *broker_disk(struct broker *b);
+struct log_sink *broker_log(struct broker *b);
+const char *broker_dir(const struct broker *b);
+struct config_view broker_view(struct broker *b); // settings of the broker
+struct str broker_cluster_id(const struct broker *b);
+// The address to tell a connection that came in by this listener.
+void broker_address(struct broker *b, int listener, struct str *ret_host, int32_t *ret_port);
+uint64_t broker_now_ms(struct broker *b); // of this step: the same within one callback
+int64_t broker_wall_ms(struct broker *b);
+struct uuid broker_fresh_uuid(struct broker *b);
+
+// Commits one decision: journal append, apply each record, answer the tokens when durable. The
+// effects' arena may be freed afterwards. A failed append stops the broker.
+void broker_commit(struct broker *b, struct effects *fx);
+// The same for several partitions' housekeeping: a fresh asker without connection or token.
+struct asker broker_asker(struct broker *b);
+
+// Disk syncs that are not the journal's: done is called from broker_step() with 0 or -errno.
+struct disk_file;
+typedef void broker_synced_fn(void *arg, int error);
+void broker_sync(struct broker *b, struct disk_file *const *files, size_t n, broker_synced_fn *done,
+                 void *arg);
+// A write or sync failed: log it and stop. what: "journal: append: ..."
+void broker_fail(struct broker *b, int error, const char *what);

@@ -1,0 +1,93 @@
+#pragma once
+// Sockets that carry length-prefixed frames, and the loop that drives everything.
+//
+// One request of a connection at a time: after on_frame() a connection is mute until net_send()
+// or net_skip(), and the next frame is delivered only when the answer was handed to the kernel.
+// So the output that waits for a slow reader is one answer at most. No callback is ever run from
+// inside a net_*() call other than net_run_once().
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "wire/codec.h"
+
+struct net;
+struct clock;
+
+struct net_limits {
+    uint32_t max_frame_bytes; // socket.request.max.bytes; a longer frame ends the connection
+    uint32_t max_connections; // beyond it a new connection is closed at once
+    uint64_t max_input_bytes; // of all frames not yet complete; the one that passes it is closed
+    uint64_t idle_ms;         // connections.max.idle.ms; 0 is never
+};
+
+enum net_reason {
+    NET_CLOSED_BY_PEER,
+    NET_CLOSED_BY_US, // net_close()
+    NET_CLOSED_IDLE,
+    NET_CLOSED_BAD_FRAME, // length below 0 or beyond max_frame_bytes
+    NET_CLOSED_FULL,      // max_input_bytes
+    NET_CLOSED_ERROR,     // the socket failed
+    NET_CLOSED_STOP,      // net_free()
+};
+
+struct net_peer {
+    char host[48]; // "127.0.0.1", "::1"
+    uint16_t port;
+    int listener; // which listener it came in by
+    uint16_t local_port;
+};
+
+struct net_end {
+    enum net_reason reason;
+    int32_t frame_len;    // NET_CLOSED_BAD_FRAME: what it claimed
+    uint64_t sent_bytes;  // given to the kernel in the connection's life
+    uint64_t acked_bytes; // of these, acknowledged by the other kernel (TCP_INFO), at most
+};
+
+struct net_handler {
+    void *user;
+    // A new connection; ids are never used twice in one run. False closes it (no on_close).
+    bool (*on_open)(void *user, uint64_t conn, const struct net_peer *peer);
+    // A whole frame without its length. Stays valid until net_send(), net_skip() or on_close().
+    void (*on_frame)(void *user, uint64_t conn, struct bytes frame);
+    // The peer will send nothing more, but a request of it is still being worked on. What waits
+    // for more data (a parked Fetch) may as well be answered now. The answer is still sent.
+    void (*on_eof)(void *user, uint64_t conn);
+    // Gone. Not called for a connection that on_open refused.
+    void (*on_close)(void *user, uint64_t conn, const struct net_end *end);
+    // The process or the system has no file descriptor left; accepting pauses until one is free.
+    void (*on_accept_paused)(void *user, int error);
+};
+
+struct net *net_new(const struct net_limits *limits, struct clock *c);
+void net_free(struct net *n);                                     // NULL is fine
+void net_set_handler(struct net *n, const struct net_handler *h); // before net_run_once()
+
+// Listens. Port 0 takes a free one; *ret_port says which. *ret_listener is an id, never reused.
+// 0 or -errno (-EADDRINUSE, -EADDRNOTAVAIL, -EINVAL for a host that has no address).
+MUST_USE int net_listen(struct net *n, const char *host, uint16_t port, int *ret_listener,
+                        uint16_t *ret_port);
+void net_unlisten(struct net *n, int listener); // its connections live on
+
+// Answers: writes the 4-byte length and the content of *out, which is taken and left empty; the
+// connection then takes its next frame. Returns the number of bytes handed to this connection in
+// its life once this answer is complete: compare with net_end.acked_bytes. 0 when it is gone.
+// The files of splices must stay open until net_sent() has reached that number or on_close().
+uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out);
+void net_skip(struct net *n, uint64_t conn);  // no answer (acks=0); takes the next frame
+void net_close(struct net *n, uint64_t conn); // what is not written is lost; on_close() follows
+// Closes after what net_send() was given has been written.
+void net_close_after_send(struct net *n, uint64_t conn);
+uint64_t net_sent(struct net *n, uint64_t conn);   // bytes the kernel has taken so far
+bool net_is_sending(struct net *n, uint64_t conn); // an answer is not wholly written yet
+size_t net_connections(const struct net *n);
+
+// One pass: waits at most timeout_ms (-1: for ever) for something to happen, then handles all of
+// what has happened once. Returns how many events it handled; 0 after a timeout.
+int net_run_once(struct net *n, int timeout_ms);
+
+// Further descriptors in the same loop (signals, pseudo-terminals, the disk pool). Real world
+// only: the simulator has none. events and what is passed on are EPOLLIN, EPOLLOUT, ...
+typedef void net_watch_fn(void *arg, uint32_t events);
+MUST_USE int net_watch(struct net *n, int fd, uint32_t events, net_watch_fn *fn, void *arg);
+void net_unwatch(struct net *n, int fd);
