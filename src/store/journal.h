@@ -18,9 +18,11 @@ struct journal_snapshot; // opaque: a snapshot being written
 
 struct journal_config {
     struct disk *disk;       // borrowed
-    const char *dir;         // copied; made when missing
+    const char *dir;         // copied
+    bool is_new;             // store_start.is_new: an empty or missing directory is then right
+    int64_t clean_position;  // store_start.journal_position: where a clean stop left it, -1: it
+                             // was not clean, so that the tail may be torn
     uint64_t snapshot_bytes; // tail size that asks for a snapshot; 0: 64 MiB
-    bool was_clean;          // the last stop was clean (store.h): then no batch may be torn
 };
 
 // One record as it stands in the file. body points into the journal's buffer during the call.
@@ -42,8 +44,9 @@ struct journal_report {
                         // failure (file, offset, what); "" otherwise
 };
 
-// 0, or -errno: -EBADMSG damaged where no crash can have torn it, -EPROTONOSUPPORT written by a
-// newer version; report->text says which file and where. On failure nothing was changed.
+// 0, or -errno: -EBADMSG damaged where no crash can have torn it, -ENOENT a file is missing,
+// -EPROTONOSUPPORT written by a newer version; report->text says which file and where. On failure
+// nothing was changed.
 MUST_USE int journal_open(const struct journal_config *config, journal_replay_fn *replay, void *ctx,
                           struct journal **ret_journal, struct journal_report *report);
 void journal_close(struct journal *j); // does not sync; NULL is fine
@@ -82,5 +85,7 @@ bool journal_wants_snapshot(const struct journal *j);
 MUST_USE int journal_snapshot_begin(struct journal *j, struct journal_snapshot **ret_snapshot);
 MUST_USE int journal_snapshot_add(struct journal_snapshot *s, const struct kw_message *type,
                                   const void *record);
+MUST_USE int journal_snapshot_add_raw(struct journal_snapshot *s, int16_t type, int16_t version,
+                                      struct bytes body);
 MUST_USE int journal_snapshot_commit(struct journal_snapshot *s); // frees it in any case
 void journal_snapshot_abort(struct journal_snapshot *s);

@@ -32,12 +32,16 @@ struct log_open {
     int64_t now_ms;
     bool was_clean;        // no scan: what the last clean stop left is trusted
     bool power_lost;       // unclean and the machine went down: continue at reserved_upto
-    int64_t reserved_upto; // from the newest log_reserved record; 0: none
-    int64_t synced;        // recovery point of that record: below it nothing can be torn
+    int64_t reserved_upto; // from the newest offsets_reserved record; 0: none
+    int64_t synced;        // known to have been durable: damage below is no torn write; 0 is safe
+    int64_t log_start;     // the highest start the journal was told; 0: none
+    int32_t leader_epoch;  // the newest the journal was told; 0: none
 };
 
 struct log_report {
     bool scanned;            // recovery looked at the tail
+    bool new_epoch;          // power was lost: the log goes on at lost_upto in log_epoch(), which
+                             // is durable already; tell the journal (leader_epoch_started)
     uint64_t cut_bytes;      // torn bytes that were cut
     int64_t lost_from;       // offsets [lost_from, lost_upto) may have held acks=1 records that are
     int64_t lost_upto;       // gone: an upper bound, told to the ledger; equal: nothing was lost
@@ -99,8 +103,8 @@ MUST_USE int log_sync(struct log *l); // blocks
 
 // Offsets below the mark are promised never to be given to other records. Before records pass it
 // (log_has_room() says no; log_reserve_due() says so half a block earlier) the owner journals
-// log_reserved{upto = log_reserve_wanted(), synced = log_synced()} and calls log_reserved() once
-// that is durable. Appending beyond the mark is a programmer error. A new log has mark 0.
+// offsets_reserved{end = log_reserve_wanted()} and calls log_reserved() once that is durable.
+// Appending beyond the mark is a programmer error. A new log has mark 0.
 int64_t log_reserve_mark(const struct log *l);
 bool log_has_room(const struct log *l, int64_t n_records);
 int64_t log_reserve_wanted(const struct log *l, int64_t n_records); // the mark to ask for next
@@ -119,8 +123,9 @@ MUST_USE int log_epoch_begin(struct log *l, int32_t epoch);
 // As Kafka answers OffsetForLeaderEpoch: *ret_epoch -1 and *ret_end -1 when unknown.
 void log_epoch_end(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end);
 
-// DeleteRecords: moves the start up to offset (<= log_end()); durable when it returns.
-MUST_USE int log_trim(struct log *l, int64_t offset);
+// DeleteRecords: moves the start up to offset (at most log_end()). Durable by the owner's record in
+// the journal, which comes back as log_open.log_start; whole segments below go with log_retain().
+void log_trim(struct log *l, int64_t offset);
 // Deletes segments that are too old or too many, and rolls an active one that is. Returns whether
 // the log start moved in *ret_start_moved.
 MUST_USE int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_start_moved);

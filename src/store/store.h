@@ -23,8 +23,9 @@ struct store_config {
 
 struct store_start {
     bool is_new;
-    bool was_clean;  // the last run stopped cleanly
-    bool power_lost; // it did not, and the machine has started anew since
+    bool was_clean;           // the last run stopped cleanly
+    bool power_lost;          // it did not, and the machine has started anew since
+    int64_t journal_position; // at the clean stop; -1: the stop was not clean
     struct uuid cluster_id;
     int32_t node_id;
 };
@@ -34,9 +35,13 @@ struct store_start {
 // half copied, from a newer version. -errno is for exit 2.
 MUST_USE int store_open(const struct store_config *config, struct store **ret_store,
                         struct store_start *ret_start, char *ret_why, size_t size);
+// Call it once the journal and every log have been opened (and leader epochs of a lost power were
+// begun), before anything is served: until then a crash is answered like the one before it, and a
+// new directory stays new.
+MUST_USE int store_ready(struct store *s);
 void store_close(struct store *s); // as a crash; NULL is fine
-// After journal and logs are closed: writes the clean marker, releases the lock.
-MUST_USE int store_close_clean(struct store *s);
+// After journal and logs are synced and closed: writes the clean marker, releases the lock.
+MUST_USE int store_close_clean(struct store *s, uint64_t journal_position);
 
 const char *store_dir(const struct store *s);
 const char *store_journal_dir(const struct store *s);
