@@ -579,6 +579,21 @@ static int make_ready(struct opening *o)
     return 0;
 }
 
+// Makes a directory whose name is durable.
+static int dir_new(struct disk *d, const char *dir)
+{
+    int r = disk_mkdir(d, dir);
+    if (r < 0)
+        return r;
+    char parent[PATH_BYTES];
+    snprintf(parent, sizeof parent, "%s", dir);
+    char *slash = strrchr(parent, '/');
+    if (!slash)
+        return disk_sync_dir(d, ".");
+    slash[slash == parent ? 1 : 0] = 0;
+    return disk_sync_dir(d, parent);
+}
+
 int journal_open(const struct journal_config *config, journal_replay_fn *replay, void *ctx,
                  struct journal **ret_journal, struct journal_report *report)
 {
@@ -596,10 +611,9 @@ int journal_open(const struct journal_config *config, journal_replay_fn *replay,
                         .ctx = ctx,
                         .cut_at = UINT64_MAX};
     struct arena *a = arena_new();
-    struct disk_stat st;
     int r = 0;
-    if (config->is_new && disk_stat(j->disk, j->dir, &st) == -ENOENT) {
-        r = disk_mkdir(j->disk, j->dir);
+    if (config->is_new) {
+        r = dir_new(j->disk, j->dir);
         if (r < 0)
             refuse(&o, r, "%s: cannot be made: %s", j->dir, strerror(-r));
     }

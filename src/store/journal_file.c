@@ -12,13 +12,13 @@ void journal_header_write(uint8_t to[JOURNAL_HEADER_BYTES], const char *magic, u
     memcpy(to, magic, 8);
     pack_u32(to + 8, JOURNAL_VERSION);
     pack_u64(to + 16, position);
-    pack_u32(to + 28, crc32c(to, 28));
+    pack_u32(to + 28, crc32c(0, to, 28));
 }
 
 int journal_header_read(const uint8_t from[JOURNAL_HEADER_BYTES], const char *magic,
                         uint64_t *ret_position, uint32_t *ret_version)
 {
-    if (memcmp(from, magic, 8) != 0 || unpack_u32(from + 28) != crc32c(from, 28))
+    if (memcmp(from, magic, 8) != 0 || unpack_u32(from + 28) != crc32c(0, from, 28))
         return -EBADMSG;
     *ret_version = unpack_u32(from + 8);
     if (*ret_version != JOURNAL_VERSION)
@@ -34,7 +34,7 @@ void journal_batch_seal(uint8_t *batch, size_t len, uint64_t position, uint64_t 
     pack_u64(batch + 8, position);
     pack_u64(batch + 16, synced);
     pack_u32(batch + 24, n_records);
-    pack_u32(batch + 4, crc32c(batch + 8, len - 8));
+    pack_u32(batch + 4, crc32c(0, batch + 8, len - 8));
 }
 
 static struct journal_batch_header header_unpack(const uint8_t *p)
@@ -57,7 +57,7 @@ int journal_batch_at(struct window *w, uint64_t pos, struct journal_batch_header
     r = window_at(w, pos, h.len, &p);
     if (r < 0 || !p)
         return r;
-    if (unpack_u32(p + 4) != crc32c(p + 8, h.len - 8))
+    if (unpack_u32(p + 4) != crc32c(0, p + 8, h.len - 8))
         return 0;
     *ret_header = h;
     *ret_batch = p;

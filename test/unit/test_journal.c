@@ -219,7 +219,6 @@ static void power_cut_at_every_operation(void **unused)
             else
                 disk_sim_power_cut(d);
             check_after_crash(d, p, p.synced == 0);
-            // A second crash right inside the recovery of the first.
             disk_free(d);
             if (is_done)
                 break;
