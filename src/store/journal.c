@@ -579,11 +579,11 @@ static int make_ready(struct opening *o)
     return 0;
 }
 
-// Makes a directory whose name is durable.
+// Makes a directory, if there is none yet, and its name durable.
 static int dir_new(struct disk *d, const char *dir)
 {
     int r = disk_mkdir(d, dir);
-    if (r < 0)
+    if (r < 0 && r != -EEXIST)
         return r;
     char parent[PATH_BYTES];
     snprintf(parent, sizeof parent, "%s", dir);
