@@ -83,10 +83,10 @@ void broker_commit(struct broker *b, struct effects *fx);
 // The same for several partitions' housekeeping: a fresh asker without connection or token.
 struct asker broker_asker(struct broker *b);
 
-// Disk syncs that are not the journal's: done is called from broker_step() with 0 or -errno.
-struct disk_file;
+// Syncs that are not the journal's: the cookie for log_sync_start(). done is called once, from
+// broker_step(), with 0 or -errno, when the sync that was started with it is over.
 typedef void broker_synced_fn(void *arg, int error);
-void broker_sync(struct broker *b, struct disk_file *const *files, size_t n, broker_synced_fn *done,
-                 void *arg);
+uint64_t broker_cookie(struct broker *b, broker_synced_fn *done, void *arg);
+void broker_cookie_forget(struct broker *b, uint64_t cookie); // the sync was not started
 // A write or sync failed: log it and stop. what: "journal: append: ..."
 void broker_fail(struct broker *b, int error, const char *what);

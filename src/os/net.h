@@ -69,10 +69,10 @@ MUST_USE int net_listen(struct net *n, const char *host, uint16_t port, int *ret
                         uint16_t *ret_port);
 void net_unlisten(struct net *n, int listener); // its connections live on
 
-// Answers: writes the 4-byte length and the content of *out, which is taken and left empty; the
-// connection then takes its next frame. Returns the number of bytes handed to this connection in
-// its life once this answer is complete: compare with net_end.acked_bytes. 0 when it is gone.
-// The files of splices must stay open until net_sent() has reached that number or on_close().
+// Answers with *out, a whole frame with its size (wire/frame.h). Its content is taken and *out
+// left empty; the connection then takes its next frame. Returns the number of bytes handed to this
+// connection in its life once this answer is complete: compare with net_end.acked_bytes. 0 when it
+// is gone. Each splice's file is referenced until it was sent (disk_file_ref).
 uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out);
 void net_skip(struct net *n, uint64_t conn);  // no answer (acks=0); takes the next frame
 void net_close(struct net *n, uint64_t conn); // what is not written is lost; on_close() follows
