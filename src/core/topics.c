@@ -242,6 +242,7 @@ static void apply_epoch(struct topics *ts, const struct leader_epoch_started_rec
         return;
     p->leader_epoch = r->epoch;
     p->epoch_start_offset = r->start_offset;
+    p->gap_from = r->lost_from;
 }
 
 static void apply_log_start(struct topics *ts, const struct log_start_moved_record *r)
@@ -307,7 +308,8 @@ static void snapshot_partition(const struct topic *t, int32_t i, struct effects 
         r->topic_id = t->id;
         r->partition = i;
         r->epoch = p->leader_epoch;
-        r->lost_from = r->start_offset = p->epoch_start_offset;
+        r->lost_from = p->gap_from;
+        r->start_offset = p->epoch_start_offset;
     }
     if (p->reserved_upto > 0) {
         struct offsets_reserved_record *r = effects_record(fx, &offsets_reserved_record_msg);

@@ -29,6 +29,7 @@ enum resource_type {
 struct topic_partition {
     int32_t leader_epoch;       // 0 at first; +1 for each unclean stop of the machine
     int64_t epoch_start_offset; // where the current epoch begins
+    int64_t gap_from;           // [gap_from, epoch_start_offset) holds no records
     int64_t reserved_upto;      // offsets below may be in use (record offsets_reserved)
     int64_t synced;             // below it nothing can be torn, as that record said
     int64_t log_start;          // the highest start the journal was told
