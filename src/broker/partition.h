@@ -17,13 +17,13 @@ struct partition;
 struct partitions; // all of a broker, by topic id and index
 
 struct partitions_config {
-    struct disk *disk;     // borrowed, as all that follows
-    struct store *store;   // names the directories; may be NULL in tests, then dir is used
-    const char *dir;       // only without a store
+    struct disk *disk;   // borrowed, as all that follows
+    struct store *store; // names the directories; may be NULL in tests, then dir is used
+    const char *dir;     // only without a store
     struct topics *topics;
-    bool was_clean;        // how the last run ended: store.h
+    bool was_clean; // how the last run ended: store.h
     bool power_lost;
-    void *ctx;             // of the functions below
+    void *ctx; // of the functions below
     // Journals the records and applies them to the core at once. Returns the journal position.
     uint64_t (*commit)(void *ctx, struct effects *fx);
     // One line for the log.
