@@ -36,8 +36,8 @@ struct store_start {
 MUST_USE int store_open(const struct store_config *config, struct store **ret_store,
                         struct store_start *ret_start, char *ret_why, size_t size);
 // Call it once the journal and every log have been opened (and leader epochs of a lost power were
-// begun), before anything is served: until then a crash is answered like the one before it, and a
-// new directory stays new.
+// begun), before anything is served or journalled but that: until then a crash is answered like the
+// one before it, and a new directory stays new. Durable when it returns.
 MUST_USE int store_ready(struct store *s);
 void store_close(struct store *s); // as a crash; NULL is fine
 // After journal and logs are synced and closed: writes the clean marker, releases the lock.

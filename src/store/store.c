@@ -1,0 +1,320 @@
+#include "store/store.h"
+
+#include "base/buf.h"
+#include "wire/crc32c.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JOURNAL_NAME "__tally_journal"
+// meta and clean are a few lines.
+#define META_MAX_BYTES 4096
+
+struct store {
+    struct disk *disk;
+    char *dir;
+    char *journal_dir;
+    struct disk_file *lock;
+    struct store_start start;
+    struct uuid boot_id;
+    uint64_t reserve_bytes;
+    bool has_space;
+};
+
+struct opening {
+    const struct store_config *config;
+    struct arena *arena;
+    struct store *store;
+    bool has_meta, has_journal;
+    struct uuid last_boot_id;
+    char *why;
+    size_t why_size;
+};
+
+__attribute__((format(printf, 3, 4))) static int refuse(struct opening *o, int error,
+                                                        const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(o->why, o->why_size, format, args);
+    va_end(args);
+    return error;
+}
+
+static void hex(struct uuid u, char ret_text[33])
+{
+    for (size_t i = 0; i < sizeof u.b; i++)
+        snprintf(ret_text + 2 * i, 3, "%02x", u.b[i]);
+}
+
+static bool unhex(const char *text, struct uuid *ret_id)
+{
+    for (size_t i = 0; i < sizeof ret_id->b; i++) {
+        unsigned v;
+        if (sscanf(text + 2 * i, "%2x", &v) != 1)
+            return false;
+        ret_id->b[i] = (uint8_t)v;
+    }
+    return true;
+}
+
+// Our small text files end with the crc of what stands before it.
+static int write_text(struct store *s, const char *name, struct buf *text)
+{
+    uint32_t crc = crc32c(0, text->ptr, text->len);
+    buf_printf(text, "crc %08" PRIx32 "\n", crc);
+    int r = disk_replace_file(s->disk, s->dir, name, (struct bytes){text->ptr, text->len});
+    buf_free(text);
+    return r;
+}
+
+static int read_text(struct opening *o, const char *name, const char **ret_text)
+{
+    const char *path = arena_printf(o->arena, "%s/%s", o->store->dir, name);
+    struct bytes content;
+    int r = disk_read_file(o->store->disk, path, META_MAX_BYTES, o->arena, &content);
+    if (r < 0)
+        return r == -ENOENT ? r : refuse(o, r, "%s: cannot be read: %s", path, strerror(-r));
+    *ret_text = (const char *)content.ptr;
+    const char *crc_line = strstr(*ret_text, "\ncrc ");
+    uint32_t crc = 0;
+    if (!crc_line || sscanf(crc_line, "\ncrc %8" SCNx32, &crc) != 1 ||
+        crc != crc32c(0, content.ptr, (size_t)(crc_line + 1 - *ret_text)))
+        return refuse(o, -EBADMSG, "%s: damaged", path);
+    return 0;
+}
+
+static int read_meta(struct opening *o)
+{
+    struct store_start *start = &o->store->start;
+    const char *text;
+    int version;
+    char cluster[33], boot[33];
+    int r = read_text(o, "meta", &text);
+    if (r < 0)
+        return r;
+    if (sscanf(text, "tally data directory\nversion %d\n", &version) != 1)
+        return refuse(o, -EBADMSG, "%s/meta: damaged", o->store->dir);
+    if (version != STORE_VERSION)
+        return refuse(o, -EPROTONOSUPPORT,
+                      "%s: written by a newer tally (format version %d, this one reads %d)",
+                      o->store->dir, version, STORE_VERSION);
+    if (sscanf(text, "tally data directory\nversion %d\ncluster %32s\nnode %" SCNd32 "\nboot %32s",
+               &version, cluster, &start->node_id, boot) != 4 ||
+        !unhex(cluster, &start->cluster_id) || !unhex(boot, &o->last_boot_id))
+        return refuse(o, -EBADMSG, "%s/meta: damaged", o->store->dir);
+    return 0;
+}
+
+static int read_clean(struct opening *o)
+{
+    const char *text;
+    int64_t position;
+    int r = read_text(o, "clean", &text);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0)
+        return r;
+    if (sscanf(text, "clean stop\njournal %" SCNd64, &position) != 1)
+        return refuse(o, -EBADMSG, "%s/clean: damaged", o->store->dir);
+    o->store->start.was_clean = true;
+    o->store->start.journal_position = position;
+    return 0;
+}
+
+// What is there, before anything is touched.
+static int look(struct opening *o)
+{
+    const char *dir = o->store->dir;
+    struct disk_stat st;
+    int r = disk_stat(o->store->disk, dir, &st);
+    if (r == -ENOENT && o->config->create)
+        return 0;
+    if (r == -ENOENT)
+        return refuse(o, r, "%s: data directory does not exist", dir);
+    if (r < 0)
+        return refuse(o, r, "%s: %s", dir, strerror(-r));
+    if (!st.is_dir)
+        return refuse(o, -ENOTDIR, "%s: not a directory", dir);
+    char **names;
+    size_t n = 0;
+    r = disk_list(o->store->disk, dir, o->arena, &names, &n);
+    if (r < 0)
+        return refuse(o, r, "%s: cannot be read: %s", dir, strerror(-r));
+    const char *other = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(names[i], "meta"))
+            o->has_meta = true;
+        else if (!strcmp(names[i], JOURNAL_NAME))
+            o->has_journal = true;
+        else if (strcmp(names[i], "lock") && strcmp(names[i], "meta.tmp") &&
+                 strcmp(names[i], "lost+found"))
+            other = names[i];
+    }
+    // A crash in the very first start leaves a lock and an empty journal: still new.
+    if (!o->has_meta && other)
+        return refuse(o, -ENOTEMPTY,
+                      "%s: holds %s but no meta: not a tally data directory, or half copied", dir,
+                      other);
+    if (o->has_meta && !o->has_journal)
+        return refuse(o, -ENOENT, "%s: %s is missing: half copied", dir, JOURNAL_NAME);
+    return o->has_meta ? read_meta(o) : 0;
+}
+
+static int take(struct opening *o)
+{
+    struct store *s = o->store;
+    struct disk_stat st;
+    int r = 0;
+    if (disk_stat(s->disk, s->dir, &st) == -ENOENT)
+        r = disk_mkdir(s->disk, s->dir);
+    if (r < 0)
+        return refuse(o, r, "%s: cannot be made: %s", s->dir, strerror(-r));
+    int64_t holder = 0;
+    r = disk_lock(s->disk, arena_printf(o->arena, "%s/lock", s->dir), &s->lock, &holder);
+    if (r == -EBUSY)
+        return refuse(o, r, "%s: in use by process %" PRId64, s->dir, holder);
+    if (r < 0)
+        return refuse(o, r, "%s: not writable: %s", s->dir, strerror(-r));
+    // Only now nobody else changes it.
+    if (o->has_meta)
+        r = read_meta(o);
+    if (r == 0 && o->has_meta)
+        r = read_clean(o);
+    if (r < 0)
+        return r;
+    r = disk_boot_id(s->disk, &s->boot_id);
+    if (r < 0)
+        return refuse(o, r, "boot id cannot be read: %s", strerror(-r));
+    return 0;
+}
+
+int store_open(const struct store_config *config, struct store **ret_store,
+               struct store_start *ret_start, char *ret_why, size_t size)
+{
+    struct store *s = calloc(1, sizeof *s);
+    CHECK(s);
+    s->disk = config->disk;
+    s->dir = strdup(config->dir);
+    s->reserve_bytes = config->reserve_bytes ? config->reserve_bytes : STORE_RESERVE_BYTES;
+    s->start.journal_position = -1;
+    CHECK(s->dir);
+    CHECK(asprintf(&s->journal_dir, "%s/%s", s->dir, JOURNAL_NAME) > 0);
+    struct opening o = {
+        .config = config, .arena = arena_new(), .store = s, .why = ret_why, .why_size = size};
+    if (size)
+        ret_why[0] = 0;
+    int r = look(&o);
+    if (r == 0)
+        r = take(&o);
+    if (r == 0) {
+        s->start.is_new = !o.has_meta;
+        if (s->start.is_new) {
+            s->start.cluster_id = config->fresh_cluster_id;
+            s->start.node_id = config->node_id;
+        }
+        s->start.power_lost =
+            o.has_meta && !s->start.was_clean && !uuid_eq(o.last_boot_id, s->boot_id);
+        r = store_check_space(s);
+        if (r < 0)
+            refuse(&o, r, "%s: %s", s->dir, strerror(-r));
+    }
+    arena_free(o.arena);
+    if (r < 0) {
+        store_close(s);
+        return r;
+    }
+    *ret_store = s;
+    *ret_start = s->start;
+    return 0;
+}
+
+// The directory is new until its meta is there; its own name is made durable with it.
+static int sync_parent(struct store *s)
+{
+    char *parent = strdup(s->dir);
+    CHECK(parent);
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        slash[slash == parent ? 1 : 0] = 0;
+    int r = disk_sync_dir(s->disk, slash ? parent : ".");
+    free(parent);
+    return r;
+}
+
+int store_ready(struct store *s)
+{
+    int r = 0;
+    if (s->start.was_clean) {
+        char *path;
+        CHECK(asprintf(&path, "%s/clean", s->dir) > 0);
+        r = disk_unlink(s->disk, path);
+        free(path);
+        if (r == 0)
+            r = disk_sync_dir(s->disk, s->dir);
+    }
+    if (r == 0 && s->start.is_new)
+        r = sync_parent(s);
+    if (r < 0)
+        return r;
+    struct buf text = {0};
+    char cluster[33], boot[33];
+    hex(s->start.cluster_id, cluster);
+    hex(s->boot_id, boot);
+    buf_printf(&text, "tally data directory\nversion %d\ncluster %s\nnode %" PRId32 "\nboot %s\n",
+               STORE_VERSION, cluster, s->start.node_id, boot);
+    return write_text(s, "meta", &text);
+}
+
+void store_close(struct store *s)
+{
+    if (!s)
+        return;
+    disk_close(s->lock);
+    free(s->journal_dir);
+    free(s->dir);
+    free(s);
+}
+
+int store_close_clean(struct store *s, uint64_t journal_position)
+{
+    struct buf text = {0};
+    buf_printf(&text, "clean stop\njournal %" PRIu64 "\n", journal_position);
+    int r = write_text(s, "clean", &text);
+    store_close(s);
+    return r;
+}
+
+const char *store_dir(const struct store *s)
+{
+    return s->dir;
+}
+
+const char *store_journal_dir(const struct store *s)
+{
+    return s->journal_dir;
+}
+
+char *store_log_dir(const struct store *s, struct arena *a, struct str topic, int32_t partition)
+{
+    return arena_printf(a, "%s/%.*s-%" PRId32, s->dir, STR_FMT(topic), partition);
+}
+
+int store_check_space(struct store *s)
+{
+    struct disk_space space;
+    int r = disk_space(s->disk, s->dir, &space);
+    if (r < 0)
+        return r;
+    s->has_space = space.free_bytes >= s->reserve_bytes;
+    return 0;
+}
+
+bool store_has_space(const struct store *s)
+{
+    return s->has_space;
+}
