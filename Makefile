@@ -55,7 +55,8 @@ objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs)
 linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
-.PHONY: all demo check interop sim fuzz matrix lint install deps clean unit
+.PHONY: all demo check interop sim fuzz matrix lint install deps deps-interop clean unit \
+  examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
 $(B)/tally: $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a
@@ -95,6 +96,60 @@ $(foreach t,$(patsubst test/%.c,%,$(unit_srcs)),$(eval $(call unit_rule,$(t))))
 
 unit: $(unit_bins)
 	$(Q)for t in $(unit_bins); do echo "  TEST $$t"; $$t || exit 1; done
+
+# --- Whole runs. Each installs what it lacks first. ---
+deps:
+	$(Q)tools/deps
+deps-interop: deps
+	$(Q)tools/deps interop
+
+demo: deps
+	$(Q)$(MAKE) --no-print-directory all examples-c
+	$(Q)demo/demo.sh
+check: deps
+	$(Q)python3 tools/run_tests.py check
+interop: deps-interop
+	$(Q)python3 tools/run_tests.py interop
+matrix: deps-interop
+	$(Q)$(MAKE) --no-print-directory all examples
+	$(Q)python3 tools/run_tests.py matrix
+lint: all
+	$(Q)tools/tidy.py
+	$(Q)clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	$(Q)clang-tidy --quiet $$(git ls-files 'src/*.c') -- $(filter-out -Werror -MMD -MP,$(CFLAGS))
+
+PREFIX ?= /usr/local
+install: all
+	install -D -m 755 $(B)/tally $(DESTDIR)$(PREFIX)/bin/tally
+
+# --- Example consumers. C needs what Debian has, the others their own registries. ---
+examples: examples-c examples-java examples-go examples-node
+examples-c: $(patsubst examples/c/%.c,build/examples/c/%,$(wildcard examples/c/*.c))
+build/examples/c/%: examples/c/%.c examples/c/example.h
+	@echo "  CC   $@"
+	$(Q)mkdir -p $(@D) && gcc -std=gnu17 -O2 -g -Wall -Wextra -Werror -D_GNU_SOURCE -o $@ $< \
+	  -lrdkafka -lsqlite3
+examples-java: build/examples/java/.stamp
+build/examples/java/.stamp: $(shell find examples/java -name '*.java') examples/java/pom.xml
+	@echo "  MVN  build/examples/java"
+	$(Q)mkdir -p $(@D) && cd examples/java && mvn -q -B -Dstyle.color=never \
+	  -Dout=$(CURDIR)/$(@D) compile dependency:copy-dependencies -DincludeScope=runtime \
+	  -DoutputDirectory=$(CURDIR)/$(@D)/jars || \
+	  { echo "examples-java: Maven failed (no registry?)" >&2; exit 1; }
+	$(Q)touch $@
+examples-go: build/examples/go/.stamp
+build/examples/go/.stamp: $(shell find examples/go -name '*.go') examples/go/go.mod
+	@echo "  GO   build/examples/go"
+	$(Q)mkdir -p $(@D) && cd examples/go && go build -buildvcs=false -o $(CURDIR)/$(@D)/ ./... || \
+	  { echo "examples-go: go build failed (no module proxy, or Go too old?)" >&2; exit 1; }
+	$(Q)touch $@
+examples-node: build/examples/node/.stamp
+build/examples/node/.stamp: $(wildcard examples/node/*)
+	@echo "  NPM  build/examples/node"
+	$(Q)mkdir -p $(@D) && cp examples/node/* $(@D)/ && cd $(@D) && \
+	  npm ci --no-audit --no-fund --silent || \
+	  { echo "examples-node: npm failed (no registry?)" >&2; exit 1; }
+	$(Q)touch $@
 
 clean:
 	rm -rf build
