@@ -1,0 +1,7 @@
+#include "cli/cli.h"
+
+int cli_report(int argc, char **argv)
+{
+    (void)argc;
+    return cli_fail(argv[0], "being built");
+}
