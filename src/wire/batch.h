@@ -128,6 +128,8 @@ struct batch_refusal {
 // Checks the records field of one partition as a Kafka leader does: exactly one whole v2 batch,
 // its size, CRC, counts, sequence, and each record's shape, order, key and time. KERR_NONE and
 // the batch, or the error with *ret_refusal filled. *scratch as in record_iter_start().
+// ret_batch->max_timestamp is that of the records, where they were looked at: before storing it
+// the caller does batch_set_max_timestamp(), which changes nothing when the header is right.
 // Where Kafka rebuilds a batch whose inner offsets are not 0..n-1, tally refuses it.
 enum kerr batch_check(struct bytes records, const struct batch_rules *rules, struct buf *scratch,
                       struct batch *ret_batch, struct batch_refusal *ret_refusal);

@@ -27,6 +27,6 @@ bool codec_find(struct str name, enum codec *ret); // "uncompressed" is "none" t
 
 // Appends the compressed form of `in`. 0, or -EINVAL for a level that the codec has not.
 MUST_USE int compress_append(enum codec codec, int32_t level, struct bytes in, struct buf *out);
-// Appends what `in` decompresses to. 0, -EBADMSG (damaged, cut, unknown codec), -EFBIG (it would
-// be more than `max` bytes; found out before they are written). On failure *out is as before.
+// Appends what `in` decompresses to. 0, -EBADMSG (damaged, cut, unknown codec), -EFBIG (it is
+// more than `max` bytes; at most one byte more is ever written). On failure *out is as before.
 MUST_USE int decompress_append(int codec, struct bytes in, size_t max, struct buf *out);
