@@ -15,7 +15,7 @@ struct clock;
 
 struct net_limits {
     uint32_t max_frame_bytes; // socket.request.max.bytes; a longer frame ends the connection
-    uint32_t max_connections; // beyond it a new connection is closed at once
+    uint32_t max_connections; // beyond it accepting pauses
     uint64_t max_input_bytes; // of all frames not yet complete; the one that passes it is closed
     uint64_t idle_ms;         // connections.max.idle.ms; 0 is never
 };
@@ -27,7 +27,6 @@ enum net_reason {
     NET_CLOSED_BAD_FRAME, // length below 0 or beyond max_frame_bytes
     NET_CLOSED_FULL,      // max_input_bytes
     NET_CLOSED_ERROR,     // the socket failed
-    NET_CLOSED_STOP,      // net_free()
 };
 
 struct net_peer {
@@ -55,12 +54,14 @@ struct net_handler {
     void (*on_eof)(void *user, uint64_t conn);
     // Gone. Not called for a connection that on_open refused.
     void (*on_close)(void *user, uint64_t conn, const struct net_end *end);
-    // The process or the system has no file descriptor left; accepting pauses until one is free.
+    // No file descriptor is left (-EMFILE, -ENFILE), no memory (-ENOBUFS), or max_connections are
+    // open (-EUSERS): accepting pauses until one has closed.
     void (*on_accept_paused)(void *user, int error);
 };
 
+// The process ignores SIGPIPE from here on; whoever starts other programs resets it in them.
 struct net *net_new(const struct net_limits *limits, struct clock *c);
-void net_free(struct net *n);                                     // NULL is fine
+void net_free(struct net *n); // closes everything, calls nobody; NULL is fine
 void net_set_handler(struct net *n, const struct net_handler *h); // before net_run_once()
 
 // Listens. Port 0 takes a free one; *ret_port says which. *ret_listener is an id, never reused.
@@ -78,7 +79,7 @@ void net_skip(struct net *n, uint64_t conn);  // no answer (acks=0); takes the n
 void net_close(struct net *n, uint64_t conn); // what is not written is lost; on_close() follows
 // Closes after what net_send() was given has been written.
 void net_close_after_send(struct net *n, uint64_t conn);
-uint64_t net_sent(struct net *n, uint64_t conn);   // bytes the kernel has taken so far
+uint64_t net_queued(struct net *n, uint64_t conn); // what net_send() was given in its life
 bool net_is_sending(struct net *n, uint64_t conn); // an answer is not wholly written yet
 size_t net_connections(const struct net *n);
 

@@ -1,0 +1,788 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "os/clock.h"
+#include "os/disk.h"
+#include "os/net.h"
+
+#define LISTENERS_MAX 256
+#define BACKLOG 1024
+#define EVENTS_MAX 256
+// Accepted in one pass, so that a flood of connections does not hold up those that are open.
+#define ACCEPT_MAX 64
+// Read from one connection in one pass, for the same reason.
+#define READ_MAX_BYTES (1u << 20)
+#define INPUT_FIRST_BYTES 4096u
+// An idle connection keeps no more input buffer than this.
+#define INPUT_KEEP_BYTES (64u << 10)
+#define IDLE_CHECK_MS 1000
+// How long accepting pauses when no descriptor is left and none of ours closes.
+#define ACCEPT_PAUSE_MS 1000
+
+enum slot_kind { SLOT_LISTENER, SLOT_CONN, SLOT_WATCH };
+
+// What an epoll event points to. Freed between passes only, so that no event of the same pass
+// finds it gone.
+struct slot {
+    struct list node;
+    enum slot_kind kind;
+    int fd; // -1: closed
+};
+
+struct listener {
+    struct slot slot;
+    int id;
+    bool is_paused;
+};
+
+struct watch {
+    struct slot slot;
+    net_watch_fn *fn; // NULL: removed
+    void *arg;
+};
+
+struct conn {
+    struct slot slot;  // in net.conns, the longest idle first; or in net.dying
+    struct list ready; // in net.ready while a whole frame waits in `in`
+    uint64_t id;
+    struct net_peer peer;
+    uint32_t events; // that epoll was told
+    uint64_t active_ms;
+
+    uint8_t *in; // owned
+    size_t in_len;
+    size_t in_cap;
+    bool is_mute; // a frame was delivered and is not answered
+    bool at_eof;
+    bool was_told_eof;
+
+    struct kw_out out; // being sent
+    size_t out_at;     // of the buffer
+    size_t splice_at;
+    uint32_t splice_done; // of the current splice
+    bool is_sending;
+    bool closes_after_send;
+    uint64_t queued_bytes;
+    uint64_t sent_bytes;
+
+    bool is_dying;
+    struct net_end end;
+};
+
+struct net {
+    int epoll_fd;
+    struct net_limits limits;
+    struct clock *clock;
+    struct net_handler handler;
+    struct map *by_id;
+    struct list conns;
+    struct list ready;
+    struct list dying;
+    struct list listeners;
+    struct list watches;
+    struct list gone; // slots to free
+    uint64_t next_conn;
+    int next_listener;
+    size_t n_conns;
+    uint64_t input_bytes; // capacity of all input buffers
+    bool is_paused;       // no accepting
+    uint64_t resume_ms;
+    uint64_t idle_check_ms;
+};
+
+static uint64_t now_ms(struct net *n)
+{
+    return clock_now_ms(n->clock);
+}
+
+struct net *net_new(const struct net_limits *limits, struct clock *c)
+{
+    struct net *n = calloc(1, sizeof *n);
+    CHECK(n);
+    // sendfile() to a closed socket raises it, and has no flag against it.
+    signal(SIGPIPE, SIG_IGN);
+    n->limits = *limits;
+    n->clock = c;
+    n->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(n->epoll_fd >= 0);
+    n->by_id = map_new();
+    list_init(&n->conns);
+    list_init(&n->ready);
+    list_init(&n->dying);
+    list_init(&n->listeners);
+    list_init(&n->watches);
+    list_init(&n->gone);
+    n->next_conn = 1;
+    n->next_listener = 1;
+    return n;
+}
+
+void net_set_handler(struct net *n, const struct net_handler *h)
+{
+    n->handler = *h;
+}
+
+size_t net_connections(const struct net *n)
+{
+    return n->n_conns;
+}
+
+static void epoll_set(struct net *n, struct slot *s, int op, uint32_t events)
+{
+    struct epoll_event e = {.events = events, .data.ptr = s};
+    CHECK(epoll_ctl(n->epoll_fd, op, s->fd, &e) == 0);
+}
+
+// ---- Output
+
+static void out_free(struct conn *c)
+{
+    if (c->is_sending)
+        for (size_t i = c->splice_at; i < c->out.n_splices; i++)
+            disk_close(c->out.splices[i].file);
+    kw_out_free(&c->out);
+    c->out = (struct kw_out){0};
+    c->is_sending = false;
+}
+
+static void conn_die(struct net *n, struct conn *c, enum net_reason reason)
+{
+    if (c->is_dying)
+        return;
+    c->is_dying = true;
+    c->end.reason = reason;
+    list_remove(&c->ready);
+    list_remove(&c->slot.node);
+    list_append(&n->dying, &c->slot.node);
+    map_remove(n->by_id, key_u64(&c->id));
+}
+
+static struct conn *conn_find(struct net *n, uint64_t id)
+{
+    return map_get(n->by_id, key_u64(&id));
+}
+
+// Writes the buffer up to the next splice. 1: all of it is written, 0: the socket is full.
+static int flush_buf(struct conn *c)
+{
+    bool has_splice = c->splice_at < c->out.n_splices;
+    size_t upto = has_splice ? c->out.splices[c->splice_at].at : c->out.buf.len;
+    while (c->out_at < upto) {
+        int flags = MSG_NOSIGNAL | (has_splice ? MSG_MORE : 0);
+        ssize_t sent = send(c->slot.fd, c->out.buf.ptr + c->out_at, upto - c->out_at, flags);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return errno == EAGAIN ? 0 : -errno;
+        c->out_at += (size_t)sent;
+        c->sent_bytes += (uint64_t)sent;
+    }
+    return 1;
+}
+
+static int flush_splice(struct conn *c)
+{
+    struct kw_splice *s = &c->out.splices[c->splice_at];
+    while (c->splice_done < s->len) {
+        off_t at = (off_t)(s->file_pos + c->splice_done);
+        ssize_t sent = sendfile(c->slot.fd, disk_file_fd(s->file), &at, s->len - c->splice_done);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return errno == EAGAIN ? 0 : -errno;
+        if (sent == 0) // the file is shorter than what was promised
+            return -EIO;
+        c->splice_done += (uint32_t)sent;
+        c->sent_bytes += (uint64_t)sent;
+    }
+    disk_close(s->file);
+    c->splice_at++;
+    c->splice_done = 0;
+    return 1;
+}
+
+static int flush_all(struct conn *c)
+{
+    for (;;) {
+        int done = flush_buf(c);
+        if (done <= 0)
+            return done;
+        if (c->splice_at == c->out.n_splices)
+            return 1;
+        done = flush_splice(c);
+        if (done <= 0)
+            return done;
+    }
+}
+
+// ---- Input
+
+static size_t frame_size(const struct conn *c) // with its length; 0: not known yet
+{
+    if (c->in_len < 4)
+        return 0;
+    uint32_t len =
+        (uint32_t)c->in[0] << 24 | (uint32_t)c->in[1] << 16 | (uint32_t)c->in[2] << 8 | c->in[3];
+    return (size_t)len + 4;
+}
+
+static bool has_frame(const struct conn *c)
+{
+    size_t size = frame_size(c);
+    return size > 0 && c->in_len >= size;
+}
+
+static void input_resize(struct net *n, struct conn *c, size_t cap)
+{
+    n->input_bytes = n->input_bytes - c->in_cap + cap;
+    if (cap == 0) {
+        free(c->in);
+        c->in = NULL;
+    } else {
+        c->in = realloc(c->in, cap);
+        CHECK(c->in);
+    }
+    c->in_cap = cap;
+}
+
+// The length is checked as soon as it is known; memory grows with what has really arrived.
+static bool input_check(struct net *n, struct conn *c)
+{
+    size_t size = frame_size(c);
+    if (size == 0 || size - 4 <= n->limits.max_frame_bytes)
+        return true;
+    c->end.frame_len = (int32_t)(uint32_t)(size - 4);
+    conn_die(n, c, NET_CLOSED_BAD_FRAME);
+    return false;
+}
+
+static bool input_grow(struct net *n, struct conn *c)
+{
+    if (c->in_len < c->in_cap)
+        return true;
+    size_t cap = c->in_cap ? c->in_cap * 2 : INPUT_FIRST_BYTES;
+    size_t size = frame_size(c);
+    if (size > c->in_len && cap > size)
+        cap = size > INPUT_FIRST_BYTES ? size : INPUT_FIRST_BYTES;
+    if (n->input_bytes + cap - c->in_cap > n->limits.max_input_bytes) {
+        conn_die(n, c, NET_CLOSED_FULL);
+        return false;
+    }
+    input_resize(n, c, cap);
+    return true;
+}
+
+static void conn_read(struct net *n, struct conn *c)
+{
+    size_t total = 0;
+    while (!has_frame(c) && total < READ_MAX_BYTES) {
+        if (!input_grow(n, c))
+            return;
+        ssize_t got = recv(c->slot.fd, c->in + c->in_len, c->in_cap - c->in_len, 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && errno == EAGAIN)
+            break;
+        if (got <= 0) {
+            conn_die(n, c, got < 0 ? NET_CLOSED_ERROR : NET_CLOSED_BY_PEER);
+            return;
+        }
+        c->in_len += (size_t)got;
+        total += (size_t)got;
+        if (!input_check(n, c))
+            return;
+    }
+    if (has_frame(c) && list_is_empty(&c->ready))
+        list_append(&n->ready, &c->ready);
+}
+
+// Takes the answered frame out of the input.
+static void input_consume(struct net *n, struct conn *c)
+{
+    size_t size = frame_size(c);
+    c->in_len -= size;
+    memmove(c->in, c->in + size, c->in_len);
+    if (c->in_cap > INPUT_KEEP_BYTES && c->in_len < INPUT_KEEP_BYTES)
+        input_resize(n, c, c->in_len ? INPUT_KEEP_BYTES : 0);
+}
+
+// ---- What a connection waits for
+
+static void conn_arm(struct net *n, struct conn *c)
+{
+    if (c->is_dying)
+        return;
+    uint32_t events = 0;
+    if (c->is_sending)
+        events |= EPOLLOUT;
+    if (!c->is_mute && !c->is_sending && list_is_empty(&c->ready))
+        events |= EPOLLIN;
+    if (!c->at_eof)
+        events |= EPOLLRDHUP;
+    if (events != c->events)
+        epoll_set(n, &c->slot, EPOLL_CTL_MOD, events);
+    c->events = events;
+}
+
+// The answer is with the kernel: the next frame may come.
+static void conn_next(struct net *n, struct conn *c)
+{
+    if (c->closes_after_send) {
+        conn_die(n, c, NET_CLOSED_BY_US);
+        return;
+    }
+    if (input_check(n, c) && has_frame(c) && list_is_empty(&c->ready))
+        list_append(&n->ready, &c->ready);
+    conn_arm(n, c);
+}
+
+static void conn_flush(struct net *n, struct conn *c)
+{
+    int done = flush_all(c);
+    if (done < 0) {
+        bool peer = done == -EPIPE || done == -ECONNRESET;
+        conn_die(n, c, peer ? NET_CLOSED_BY_PEER : NET_CLOSED_ERROR);
+    } else if (done == 1) {
+        out_free(c);
+        conn_next(n, c);
+    } else {
+        conn_arm(n, c);
+    }
+}
+
+uint64_t net_send(struct net *n, uint64_t id, struct kw_out *out)
+{
+    struct conn *c = conn_find(n, id);
+    if (!c) {
+        kw_out_clear(out);
+        return 0;
+    }
+    CHECK(c->is_mute && !c->is_sending);
+    c->out = *out;
+    *out = (struct kw_out){0};
+    for (size_t i = 0; i < c->out.n_splices; i++)
+        disk_file_ref(c->out.splices[i].file);
+    c->out_at = c->splice_at = 0;
+    c->splice_done = 0;
+    c->is_sending = true;
+    c->queued_bytes += kw_out_total(&c->out);
+    c->is_mute = false;
+    input_consume(n, c);
+    uint64_t end = c->queued_bytes;
+    conn_flush(n, c);
+    return end;
+}
+
+void net_skip(struct net *n, uint64_t id)
+{
+    struct conn *c = conn_find(n, id);
+    if (!c)
+        return;
+    CHECK(c->is_mute);
+    c->is_mute = false;
+    input_consume(n, c);
+    conn_next(n, c);
+}
+
+void net_close(struct net *n, uint64_t id)
+{
+    struct conn *c = conn_find(n, id);
+    if (c)
+        conn_die(n, c, NET_CLOSED_BY_US);
+}
+
+void net_close_after_send(struct net *n, uint64_t id)
+{
+    struct conn *c = conn_find(n, id);
+    if (c && c->is_sending)
+        c->closes_after_send = true;
+    else if (c)
+        conn_die(n, c, NET_CLOSED_BY_US);
+}
+
+uint64_t net_queued(struct net *n, uint64_t id)
+{
+    const struct conn *c = conn_find(n, id);
+    return c ? c->queued_bytes : 0;
+}
+
+bool net_is_sending(struct net *n, uint64_t id)
+{
+    const struct conn *c = conn_find(n, id);
+    return c && c->is_sending;
+}
+
+// ---- Opening and closing
+
+static void peer_set(struct net_peer *p, const struct sockaddr_storage *a, uint16_t *ret_port)
+{
+    if (a->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *six = (const void *)a;
+        if (IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
+            inet_ntop(AF_INET, six->sin6_addr.s6_addr + 12, p->host, sizeof p->host);
+        else
+            inet_ntop(AF_INET6, &six->sin6_addr, p->host, sizeof p->host);
+        *ret_port = ntohs(six->sin6_port);
+    } else {
+        const struct sockaddr_in *four = (const void *)a;
+        inet_ntop(AF_INET, &four->sin_addr, p->host, sizeof p->host);
+        *ret_port = ntohs(four->sin_port);
+    }
+}
+
+static uint16_t local_port(int fd)
+{
+    struct sockaddr_storage a = {0};
+    socklen_t len = sizeof a;
+    struct net_peer unused;
+    uint16_t port = 0;
+    if (getsockname(fd, (struct sockaddr *)&a, &len) == 0)
+        peer_set(&unused, &a, &port);
+    return port;
+}
+
+static void conn_open(struct net *n, const struct listener *l, int fd,
+                      const struct sockaddr_storage *from)
+{
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    struct conn *c = calloc(1, sizeof *c);
+    CHECK(c);
+    c->slot = (struct slot){.kind = SLOT_CONN, .fd = fd};
+    list_init(&c->ready);
+    c->id = n->next_conn++;
+    peer_set(&c->peer, from, &c->peer.port);
+    c->peer.listener = l->id;
+    c->peer.local_port = local_port(fd);
+    c->active_ms = now_ms(n);
+    if (!n->handler.on_open(n->handler.user, c->id, &c->peer)) {
+        close(fd);
+        free(c);
+        return;
+    }
+    list_append(&n->conns, &c->slot.node);
+    map_put(n->by_id, key_u64(&c->id), c);
+    n->n_conns++;
+    c->events = EPOLLIN | EPOLLRDHUP;
+    epoll_set(n, &c->slot, EPOLL_CTL_ADD, c->events);
+}
+
+static void pause_accepting(struct net *n, bool on)
+{
+    n->is_paused = on;
+    n->resume_ms = on ? now_ms(n) + ACCEPT_PAUSE_MS : 0;
+    LIST_EACH(at, &n->listeners)
+    {
+        struct slot *s = LIST_ITEM(at, struct slot, node);
+        epoll_set(n, s, EPOLL_CTL_MOD, on ? 0 : EPOLLIN);
+    }
+}
+
+static void listener_accept(struct net *n, struct listener *l)
+{
+    for (int i = 0; i < ACCEPT_MAX && l->slot.fd >= 0; i++) {
+        if (n->n_conns >= n->limits.max_connections) {
+            pause_accepting(n, true);
+            n->handler.on_accept_paused(n->handler.user, -EUSERS);
+            return;
+        }
+        struct sockaddr_storage from = {0};
+        socklen_t len = sizeof from;
+        int fd = accept4(l->slot.fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            conn_open(n, l, fd, &from);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            int error = -errno;
+            pause_accepting(n, true);
+            n->handler.on_accept_paused(n->handler.user, error);
+            return;
+        } else if (errno == EAGAIN) {
+            return;
+        } // anything else concerns that one connection, which has gone already
+    }
+}
+
+static uint64_t acked_bytes(const struct conn *c)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    if (getsockopt(c->slot.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return 0;
+    // Our FIN counts as one more; nothing of ours was sent after it.
+    return info.tcpi_bytes_acked < c->sent_bytes ? info.tcpi_bytes_acked : c->sent_bytes;
+}
+
+static void conn_reap(struct net *n, struct conn *c)
+{
+    c->end.sent_bytes = c->sent_bytes;
+    c->end.acked_bytes = acked_bytes(c);
+    n->n_conns--;
+    n->handler.on_close(n->handler.user, c->id, &c->end);
+    close(c->slot.fd);
+    c->slot.fd = -1;
+    out_free(c);
+    input_resize(n, c, 0);
+    list_append(&n->gone, &c->slot.node);
+}
+
+static int reap_dying(struct net *n)
+{
+    int count = 0;
+    while (!list_is_empty(&n->dying)) {
+        struct conn *c = (struct conn *)(void *)LIST_ITEM(n->dying.next, struct slot, node);
+        list_remove(&c->slot.node);
+        conn_reap(n, c);
+        count++;
+    }
+    if (count > 0 && n->is_paused)
+        pause_accepting(n, false);
+    return count;
+}
+
+static void free_gone(struct net *n)
+{
+    LIST_EACH(at, &n->gone)
+    {
+        list_remove(at);
+        free(LIST_ITEM(at, struct slot, node)); // the slot is each one's first field
+    }
+}
+
+static int listen_at(const struct addrinfo *at, int *ret_fd)
+{
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int net_listen(struct net *n, const char *host, uint16_t port, int *ret_listener,
+               uint16_t *ret_port)
+{
+    char service[8];
+    snprintf(service, sizeof service, "%u", port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
+    if (getaddrinfo(*host ? host : NULL, service, &hints, &found) != 0)
+        return -EINVAL;
+    int fd = -1;
+    int error = listen_at(found, &fd);
+    freeaddrinfo(found);
+    if (error)
+        return error;
+    struct listener *l = calloc(1, sizeof *l);
+    CHECK(l);
+    l->slot = (struct slot){.kind = SLOT_LISTENER, .fd = fd};
+    l->id = n->next_listener++;
+    list_append(&n->listeners, &l->slot.node);
+    epoll_set(n, &l->slot, EPOLL_CTL_ADD, n->is_paused ? 0 : EPOLLIN);
+    *ret_listener = l->id;
+    *ret_port = local_port(fd);
+    return 0;
+}
+
+static void slot_close(struct net *n, struct slot *s)
+{
+    close(s->fd);
+    s->fd = -1;
+    list_remove(&s->node);
+    list_append(&n->gone, &s->node);
+}
+
+void net_unlisten(struct net *n, int listener)
+{
+    LIST_EACH(at, &n->listeners)
+    {
+        struct listener *l = (struct listener *)(void *)LIST_ITEM(at, struct slot, node);
+        if (l->id == listener)
+            slot_close(n, &l->slot);
+    }
+}
+
+int net_watch(struct net *n, int fd, uint32_t events, net_watch_fn *fn, void *arg)
+{
+    struct watch *w = calloc(1, sizeof *w);
+    CHECK(w);
+    *w = (struct watch){.slot = {.kind = SLOT_WATCH, .fd = fd}, .fn = fn, .arg = arg};
+    struct epoll_event e = {.events = events, .data.ptr = w};
+    if (epoll_ctl(n->epoll_fd, EPOLL_CTL_ADD, fd, &e) != 0) {
+        int error = -errno;
+        free(w);
+        return error;
+    }
+    list_append(&n->watches, &w->slot.node);
+    return 0;
+}
+
+void net_unwatch(struct net *n, int fd)
+{
+    LIST_EACH(at, &n->watches)
+    {
+        struct watch *w = (struct watch *)(void *)LIST_ITEM(at, struct slot, node);
+        if (w->slot.fd != fd)
+            continue;
+        epoll_ctl(n->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        w->fn = NULL;
+        list_remove(&w->slot.node);
+        list_append(&n->gone, &w->slot.node);
+        return;
+    }
+}
+
+void net_free(struct net *n)
+{
+    if (!n)
+        return;
+    LIST_EACH(at, &n->listeners)
+    slot_close(n, LIST_ITEM(at, struct slot, node));
+    struct list *const both[] = {&n->conns, &n->dying};
+    for (size_t i = 0; i < 2; i++)
+        LIST_EACH(at, both[i])
+        {
+            struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
+            out_free(c);
+            free(c->in);
+            slot_close(n, &c->slot);
+        }
+    LIST_EACH(at, &n->watches)
+    {
+        list_remove(at);
+        list_append(&n->gone, at);
+    }
+    free_gone(n);
+    map_free(n->by_id);
+    close(n->epoll_fd);
+    free(n);
+}
+
+// ---- The loop
+
+static void conn_event(struct net *n, struct conn *c, uint32_t events)
+{
+    if (c->is_dying || c->slot.fd < 0)
+        return;
+    // Broken for good: what is unsent is lost, and what was being worked on has no one to tell.
+    if (events & (EPOLLERR | EPOLLHUP)) {
+        conn_die(n, c, events & EPOLLERR ? NET_CLOSED_ERROR : NET_CLOSED_BY_PEER);
+        return;
+    }
+    if (events & EPOLLRDHUP)
+        c->at_eof = true;
+    if (events & EPOLLOUT && c->is_sending)
+        conn_flush(n, c);
+    if (events & EPOLLIN && !c->is_mute && !c->is_sending && !c->is_dying)
+        conn_read(n, c);
+    if (c->at_eof && c->is_mute && !c->was_told_eof && !c->is_dying) {
+        c->was_told_eof = true;
+        n->handler.on_eof(n->handler.user, c->id);
+    }
+    conn_arm(n, c);
+}
+
+static int deliver_ready(struct net *n)
+{
+    // Those that become ready while these are handled have to wait for the next pass.
+    struct list now;
+    list_init(&now);
+    while (!list_is_empty(&n->ready)) {
+        struct list *first = n->ready.next;
+        list_remove(first);
+        list_append(&now, first);
+    }
+    int count = 0;
+    while (!list_is_empty(&now)) {
+        struct conn *c = LIST_ITEM(now.next, struct conn, ready);
+        list_remove(&c->ready);
+        c->is_mute = true;
+        c->active_ms = now_ms(n);
+        list_remove(&c->slot.node);
+        list_append(&n->conns, &c->slot.node);
+        conn_arm(n, c);
+        struct bytes frame = {c->in + 4, frame_size(c) - 4};
+        n->handler.on_frame(n->handler.user, c->id, frame);
+        count++;
+    }
+    return count;
+}
+
+static void close_idle(struct net *n)
+{
+    uint64_t now = now_ms(n);
+    if (n->limits.idle_ms == 0 || now < n->idle_check_ms)
+        return;
+    n->idle_check_ms = now + IDLE_CHECK_MS;
+    LIST_EACH(at, &n->conns)
+    {
+        struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
+        if (now - c->active_ms < n->limits.idle_ms)
+            return;
+        if (!c->is_mute)
+            conn_die(n, c, NET_CLOSED_IDLE);
+    }
+}
+
+static int wait_ms(struct net *n, int timeout_ms)
+{
+    if (!list_is_empty(&n->ready) || !list_is_empty(&n->dying))
+        return 0;
+    int most = -1;
+    if (n->is_paused)
+        most = ACCEPT_PAUSE_MS;
+    else if (n->limits.idle_ms && n->n_conns > 0)
+        most = IDLE_CHECK_MS;
+    if (most >= 0 && (timeout_ms < 0 || timeout_ms > most))
+        return most;
+    return timeout_ms;
+}
+
+static void handle_event(struct net *n, const struct epoll_event *e)
+{
+    struct slot *s = e->data.ptr;
+    if (s->kind == SLOT_CONN) {
+        conn_event(n, (struct conn *)(void *)s, e->events);
+    } else if (s->kind == SLOT_LISTENER) {
+        if (s->fd >= 0 && !n->is_paused)
+            listener_accept(n, (struct listener *)(void *)s);
+    } else {
+        struct watch *w = (struct watch *)(void *)s;
+        if (w->fn)
+            w->fn(w->arg, e->events);
+    }
+}
+
+int net_run_once(struct net *n, int timeout_ms)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int count = epoll_wait(n->epoll_fd, events, EVENTS_MAX, wait_ms(n, timeout_ms));
+    if (count < 0)
+        CHECK(errno == EINTR);
+    for (int i = 0; i < count; i++)
+        handle_event(n, &events[i]);
+    int handled = (count > 0 ? count : 0) + deliver_ready(n) + reap_dying(n);
+    close_idle(n);
+    if (n->is_paused && now_ms(n) >= n->resume_ms && n->n_conns < n->limits.max_connections)
+        pause_accepting(n, false);
+    free_gone(n);
+    return handled;
+}
