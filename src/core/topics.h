@@ -25,6 +25,9 @@ enum resource_type {
     RESOURCE_GROUP = 32,
 };
 
+// Why a log's start moved (record log_start_moved).
+enum log_start_cause { LOG_START_RETENTION = 0, LOG_START_DELETE_RECORDS = 1 };
+
 // What the journal knows of one partition.
 struct topic_partition {
     int32_t leader_epoch;       // 0 at first; +1 for each unclean stop of the machine

@@ -1,0 +1,58 @@
+#pragma once
+// The state behind partition.h, for partition.c and partitions.c only.
+
+#include "broker/partition.h"
+#include "store/log.h"
+#include "store/store.h"
+
+struct map;
+
+struct partition {
+    struct partitions *set;
+    struct uuid topic_id;
+    struct str topic; // owned, terminated
+    int32_t index;
+    struct log *log; // owned
+    struct partition_settings settings;
+
+    int64_t high_watermark;
+    int64_t all_from; // first acks=all batch that is not durable, -1: none. May lag behind that
+                      // batch's start after a sync, never be beyond it.
+    int64_t all_end;  // end of the last acks=all batch
+
+    struct list queued;   // struct append: to be written at the next flush
+    struct list no_room;  // waiting for offsets to be reserved
+    struct list unsynced; // acks=all, waiting for the sync
+    struct list watches;  // struct partition_watch
+    struct list dirty;    // in set->dirty: something to do at the next flush
+    struct list wants;    // in set->wants_room or set->reserving
+    struct list syncing;  // in set->syncing
+    uint64_t reserve_position;
+    int64_t reserve_upto; // 0: no reservation under way
+    bool is_syncing;
+    bool is_dropped; // deleted, kept until its sync ends
+};
+
+struct partitions {
+    struct partitions_config config;
+    struct map *by_key; // topic id + index -> struct partition, owned
+    struct list dirty;
+    struct list wants_room;
+    struct list reserving;
+    struct list syncing;
+    struct list removing; // struct removal
+    uint64_t seen_topics;
+    uint64_t seen_configs;
+    bool is_started; // the first follow is done
+    bool has_failed;
+};
+
+void partition_drop(struct partition *p); // fails what waits, closes, frees (now or after its sync)
+void partition_free(struct partition *p);
+void partition_mark_dirty(struct partition *p);
+// Offsets were reserved: what waited for room is queued again.
+void partition_reserved(struct partition *p);
+void partition_flush(struct partition *p, int64_t wall_ms);
+void partition_start_sync(struct partition *p);
+void partition_wake_all(struct partition *p);
+void partition_fail(struct partition *p, int error, const char *what);

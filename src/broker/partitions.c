@@ -1,0 +1,450 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/map.h"
+#include "broker/partition_private.h"
+#include "os/disk.h"
+
+// A directory that waits for its topic's deletion to be durable.
+struct removal {
+    struct list node;
+    uint64_t position;
+    char dir[];
+};
+
+struct key {
+    uint8_t b[sizeof(struct uuid) + sizeof(int32_t)];
+};
+
+static struct key key_of(struct uuid id, int32_t index)
+{
+    struct key k;
+    memcpy(k.b, id.b, sizeof id.b);
+    memcpy(k.b + sizeof id.b, &index, sizeof index);
+    return k;
+}
+
+static struct bytes key_bytes(const struct key *k)
+{
+    return (struct bytes){k->b, sizeof k->b};
+}
+
+static void say(struct partitions *ps, bool is_warning, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void say(struct partitions *ps, bool is_warning, const char *format, ...)
+{
+    char line[800];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (ps->config.say)
+        ps->config.say(ps->config.ctx, is_warning, line);
+}
+
+struct partitions *partitions_new(const struct partitions_config *config)
+{
+    struct partitions *ps = calloc(1, sizeof *ps);
+    CHECK(ps);
+    ps->config = *config;
+    ps->by_key = map_new();
+    ps->seen_topics = ps->seen_configs = UINT64_MAX;
+    list_init(&ps->dirty);
+    list_init(&ps->wants_room);
+    list_init(&ps->reserving);
+    list_init(&ps->syncing);
+    list_init(&ps->removing);
+    return ps;
+}
+
+static void free_all(struct partitions *ps)
+{
+    while (!list_is_empty(&ps->syncing))
+        partition_free(LIST_ITEM(ps->syncing.next, struct partition, syncing));
+    while (!list_is_empty(&ps->removing)) {
+        struct removal *r = LIST_ITEM(ps->removing.next, struct removal, node);
+        list_remove(&r->node);
+        free(r);
+    }
+    map_free(ps->by_key);
+    free(ps);
+}
+
+void partitions_free(struct partitions *ps)
+{
+    if (!ps)
+        return;
+    void *v;
+    for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);) {
+        struct partition *p = v;
+        list_remove(&p->syncing);
+        partition_free(p);
+    }
+    free_all(ps);
+}
+
+int partitions_close_clean(struct partitions *ps)
+{
+    int first = 0;
+    void *v;
+    for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);) {
+        struct partition *p = v;
+        int r = log_close_clean(p->log);
+        if (r < 0)
+            say(ps, true, "%s-%d: close: %s", p->topic.ptr, p->index, strerror(-r));
+        first = first < 0 ? first : r;
+        p->log = NULL;
+        list_remove(&p->syncing);
+        partition_free(p);
+    }
+    free_all(ps);
+    return first;
+}
+
+struct partition *partitions_get(struct partitions *ps, struct uuid topic_id, int32_t index)
+{
+    struct key k = key_of(topic_id, index);
+    return map_get(ps->by_key, key_bytes(&k));
+}
+
+// Settings.
+
+static struct log_config log_settings(const struct topics *ts, const struct topic *t)
+{
+    struct config_view v = topics_topic_view(ts, t);
+    struct log_config c = log_config_default;
+    c.segment_bytes = config_i64(&v, "segment.bytes");
+    c.segment_ms = config_i64(&v, "segment.ms");
+    c.retention_ms = t->is_internal ? -1 : config_i64(&v, "retention.ms");
+    c.retention_bytes = t->is_internal ? -1 : config_i64(&v, "retention.bytes");
+    c.index_interval_bytes = (int32_t)config_i64(&v, "index.interval.bytes");
+    return c;
+}
+
+static void refresh_settings(struct partition *p, const struct topic *t)
+{
+    struct config_view v = topics_topic_view(p->set->config.topics, t);
+    struct partition_settings *s = &p->settings;
+    s->rules = batch_rules_default;
+    s->rules.max_message_bytes = config_i64(&v, "max.message.bytes");
+    s->rules.segment_bytes = config_i64(&v, "segment.bytes");
+    s->rules.before_max_ms = config_i64(&v, "message.timestamp.before.max.ms");
+    s->rules.after_max_ms = config_i64(&v, "message.timestamp.after.max.ms");
+    s->log_append_time = str_eq_c(config_str(&v, "message.timestamp.type"), "LogAppendTime");
+    s->rules.log_append_time = s->log_append_time;
+    s->min_insync_replicas = (int32_t)config_i64(&v, "min.insync.replicas");
+    s->is_internal = t->is_internal;
+    struct log_config c = log_settings(p->set->config.topics, t);
+    log_set_config(p->log, &c);
+}
+
+// Opening.
+
+static char *dir_of(struct partitions *ps, struct arena *a, struct str topic, int32_t index)
+{
+    if (ps->config.store)
+        return store_log_dir(ps->config.store, a, topic, index);
+    return arena_printf(a, "%s/%.*s-%d", ps->config.dir, STR_FMT(topic), index);
+}
+
+// The machine went down under the log: it goes on beyond every offset that may have been used.
+static void tell_new_epoch(struct partition *p, const struct log_report *report, struct effects *fx,
+                           int64_t wall_ms)
+{
+    struct leader_epoch_started_record *r = effects_record(fx, &leader_epoch_started_record_msg);
+    r->topic_id = p->topic_id;
+    r->partition = p->index;
+    r->epoch = log_epoch(p->log);
+    r->start_offset = log_end(p->log);
+    r->lost_from = report->lost_from;
+    r->lost_upto = report->lost_upto;
+    r->time_ms = wall_ms;
+}
+
+// Brings the log and what the journal knows of it together after a crash between the two.
+static void reconcile(struct partition *p, const struct topic_partition *tp,
+                      const struct log_report *report, struct effects *fx, int64_t wall_ms)
+{
+    if (report->new_epoch || log_epoch(p->log) > tp->leader_epoch)
+        tell_new_epoch(p, report, fx, wall_ms);
+    if (log_start(p->log) <= tp->log_start)
+        return;
+    struct log_start_moved_record *m = effects_record(fx, &log_start_moved_record_msg);
+    m->topic_id = p->topic_id;
+    m->partition = p->index;
+    m->log_start = log_start(p->log);
+    m->cause = LOG_START_RETENTION;
+    m->time_ms = wall_ms;
+}
+
+static struct partition *partition_new(struct partitions *ps, const struct topic *t, int32_t index)
+{
+    struct partition *p = calloc(1, sizeof *p);
+    CHECK(p);
+    p->set = ps;
+    p->topic_id = t->id;
+    p->topic = (struct str){str_dup(t->name), t->name.len};
+    p->index = index;
+    p->all_from = -1;
+    list_init(&p->queued);
+    list_init(&p->no_room);
+    list_init(&p->unsynced);
+    list_init(&p->watches);
+    list_init(&p->dirty);
+    list_init(&p->wants);
+    list_init(&p->syncing);
+    return p;
+}
+
+static int partition_open(struct partitions *ps, const struct topic *t, int32_t index,
+                          struct effects *fx, int64_t wall_ms)
+{
+    const struct topic_partition *tp = &t->partitions[index];
+    struct log_open args = {
+        .disk = ps->config.disk,
+        .dir = dir_of(ps, fx->arena, t->name, index),
+        .topic_id = t->id,
+        .config = log_settings(ps->config.topics, t),
+        .now_ms = wall_ms,
+        .was_clean = ps->config.was_clean,
+        .power_lost = ps->config.power_lost && !ps->is_started,
+        .log_start = tp->log_start,
+        .leader_epoch = tp->leader_epoch,
+        .reserved_upto = tp->reserved_upto,
+        .synced = tp->synced,
+    };
+    struct partition *p = partition_new(ps, t, index);
+    struct log_report report = {0};
+    int r = log_open(&args, &p->log, &report);
+    if (report.text[0])
+        say(ps, true, "%s", report.text);
+    if (r < 0) {
+        say(ps, true, "%s: cannot be opened: %s", args.dir, strerror(-r));
+        partition_free(p);
+        return r;
+    }
+    reconcile(p, tp, &report, fx, wall_ms);
+    p->high_watermark = log_end(p->log);
+    refresh_settings(p, t);
+    struct key k = key_of(t->id, index);
+    map_put(ps->by_key, key_bytes(&k), p);
+    return 0;
+}
+
+static int open_missing(struct partitions *ps, int64_t wall_ms)
+{
+    struct arena *arena = arena_new();
+    struct effects fx;
+    effects_init(&fx, arena);
+    int r = 0;
+    const struct topic *t;
+    for (size_t it = 0; r == 0 && (t = topics_next(ps->config.topics, &it));)
+        for (int32_t i = 0; r == 0 && i < t->n_partitions; i++)
+            if (!partitions_get(ps, t->id, i))
+                r = partition_open(ps, t, i, &fx, wall_ms);
+    if (fx.first_record)
+        ps->config.commit(ps->config.ctx, &fx);
+    arena_free(arena);
+    return r;
+}
+
+static void drop_deleted(struct partitions *ps, uint64_t position)
+{
+    void *v;
+    struct bytes key;
+    for (size_t it = 0; map_next(ps->by_key, &it, &key, &v);) {
+        struct partition *p = v;
+        if (topics_by_id(ps->config.topics, p->topic_id))
+            continue;
+        const char *dir = log_dir(p->log);
+        struct removal *r = malloc(sizeof *r + strlen(dir) + 1);
+        CHECK(r);
+        r->position = position;
+        strcpy(r->dir, dir);
+        list_append(&ps->removing, &r->node);
+        map_remove(ps->by_key, key);
+        partition_drop(p);
+    }
+}
+
+int partitions_follow(struct partitions *ps, uint64_t position, int64_t wall_ms)
+{
+    const struct topics *ts = ps->config.topics;
+    int r = 0;
+    if (ps->seen_topics != topics_version(ts)) {
+        ps->seen_topics = topics_version(ts);
+        drop_deleted(ps, position);
+        r = open_missing(ps, wall_ms);
+    }
+    if (ps->seen_configs != topics_config_version(ts)) {
+        ps->seen_configs = topics_config_version(ts);
+        void *v;
+        for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);) {
+            struct partition *p = v;
+            refresh_settings(p, topics_by_id(ts, p->topic_id));
+        }
+    }
+    if (r == 0)
+        ps->is_started = true;
+    return r;
+}
+
+// Removing.
+
+// A topic of the same name may have been made since: its log has taken the directory over.
+static bool dir_is_used(struct partitions *ps, const char *dir)
+{
+    void *v;
+    for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);)
+        if (strcmp(log_dir(((struct partition *)v)->log), dir) == 0)
+            return true;
+    return false;
+}
+
+static void remove_dir(struct partitions *ps, const char *dir)
+{
+    if (dir_is_used(ps, dir))
+        return;
+    int r = log_remove_dir(ps->config.disk, dir);
+    if (r < 0 && r != -ENOENT)
+        say(ps, true, "%s: cannot be removed: %s", dir, strerror(-r));
+}
+
+// TOPIC-NUMBER with a legal topic name: what a partition's directory is called.
+static bool is_partition_name(const char *name)
+{
+    const char *dash = strrchr(name, '-');
+    if (!dash || dash == name || !dash[1] || strspn(dash + 1, "0123456789") != strlen(dash + 1))
+        return false;
+    struct str topic = {name, (int32_t)(dash - name)};
+    return topic_name_check(topic, NULL) == KERR_NONE;
+}
+
+void partitions_clean_leftovers(struct partitions *ps)
+{
+    struct arena *a = arena_new();
+    const char *root = ps->config.store ? store_dir(ps->config.store) : ps->config.dir;
+    char **names;
+    size_t n = 0;
+    if (disk_list(ps->config.disk, root, a, &names, &n) < 0)
+        n = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct disk_stat st;
+        char *dir = arena_printf(a, "%s/%s", root, names[i]);
+        char *mark = arena_printf(a, "%s/partition.metadata", dir);
+        if (!is_partition_name(names[i]) || dir_is_used(ps, dir) ||
+            disk_stat(ps->config.disk, mark, &st) < 0)
+            continue;
+        say(ps, false, "%s: left by a deleted topic, removed", dir);
+        remove_dir(ps, dir);
+    }
+    arena_free(a);
+}
+
+// The loop.
+
+void partitions_journal_synced(struct partitions *ps, uint64_t position, int64_t wall_ms)
+{
+    bool any = false;
+    LIST_EACH(node, &ps->reserving)
+    {
+        struct partition *p = LIST_ITEM(node, struct partition, wants);
+        if (p->reserve_position > position)
+            continue;
+        partition_reserved(p);
+        any = true;
+    }
+    LIST_EACH(node, &ps->removing)
+    {
+        struct removal *r = LIST_ITEM(node, struct removal, node);
+        if (r->position > position)
+            continue;
+        list_remove(&r->node);
+        remove_dir(ps, r->dir);
+        free(r);
+    }
+    if (any)
+        partitions_flush(ps, wall_ms);
+}
+
+// One record for each log that runs out of reserved offsets, all in one batch.
+static void reserve(struct partitions *ps)
+{
+    if (list_is_empty(&ps->wants_room) || ps->has_failed)
+        return;
+    struct arena *arena = arena_new();
+    struct effects fx;
+    effects_init(&fx, arena);
+    struct list begun;
+    list_init(&begun);
+    while (!list_is_empty(&ps->wants_room)) {
+        struct partition *p = LIST_ITEM(ps->wants_room.next, struct partition, wants);
+        list_remove(&p->wants);
+        list_append(&begun, &p->wants);
+        int64_t records = 1;
+        LIST_EACH(node, &p->no_room)
+        records += LIST_ITEM(node, struct append, node)->batch.last_offset_delta + 1;
+        p->reserve_upto = log_reserve_wanted(p->log, records);
+        struct offsets_reserved_record *r = effects_record(&fx, &offsets_reserved_record_msg);
+        r->topic_id = p->topic_id;
+        r->partition = p->index;
+        r->upto = p->reserve_upto;
+        r->synced = log_synced(p->log);
+    }
+    uint64_t position = ps->config.commit(ps->config.ctx, &fx);
+    arena_free(arena);
+    while (!list_is_empty(&begun)) {
+        struct partition *p = LIST_ITEM(begun.next, struct partition, wants);
+        list_remove(&p->wants);
+        p->reserve_position = position;
+        list_append(&ps->reserving, &p->wants);
+    }
+}
+
+void partitions_flush(struct partitions *ps, int64_t wall_ms)
+{
+    while (!list_is_empty(&ps->dirty)) {
+        struct partition *p = LIST_ITEM(ps->dirty.next, struct partition, dirty);
+        list_remove(&p->dirty);
+        partition_flush(p, wall_ms);
+    }
+    reserve(ps);
+}
+
+static bool retain(struct partition *p, int64_t wall_ms)
+{
+    bool moved = false;
+    int r = log_retain(p->log, wall_ms, p->high_watermark, &moved);
+    if (r < 0)
+        partition_fail(p, r, "retention");
+    return r == 0 && moved;
+}
+
+void partitions_retain(struct partitions *ps, int64_t wall_ms)
+{
+    struct config_view view = topics_broker_view(ps->config.topics);
+    int64_t expiration_ms = config_i64(&view, "producer.id.expiration.ms");
+    struct arena *arena = arena_new();
+    struct effects fx;
+    effects_init(&fx, arena);
+    void *v;
+    for (size_t it = 0; !ps->has_failed && map_next(ps->by_key, &it, NULL, &v);) {
+        struct partition *p = v;
+        producer_state_expire(log_producers(p->log), wall_ms, expiration_ms);
+        if (!retain(p, wall_ms))
+            continue;
+        struct log_start_moved_record *r = effects_record(&fx, &log_start_moved_record_msg);
+        r->topic_id = p->topic_id;
+        r->partition = p->index;
+        r->log_start = log_start(p->log);
+        r->cause = LOG_START_RETENTION;
+        r->time_ms = wall_ms;
+        partition_wake_all(p);
+    }
+    if (fx.first_record)
+        ps->config.commit(ps->config.ctx, &fx);
+    arena_free(arena);
+}
