@@ -7,6 +7,7 @@
 #   make sim SEED=n   one simulated run, replayable
 #   make fuzz SECONDS=n   every decoder under libFuzzer
 #   make matrix       every example consumer under every drill
+#   make facts        schema/ against Kafka's own definitions
 #   make lint         house rules, formatting, clang-tidy
 #   make install DESTDIR= PREFIX=/usr/local
 #
@@ -30,6 +31,8 @@ warnings := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Ws
   -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Wwrite-strings -Wcast-qual -Wswitch-enum \
   -Wimplicit-fallthrough -Werror
 san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+san_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+  -fno-omit-frame-pointer
 san_tsan := -fsanitize=thread -fno-omit-frame-pointer
 opt := $(if $(SAN),-O1,-O2)
 ccache := $(shell command -v ccache 2>/dev/null)
@@ -55,7 +58,7 @@ objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs)
 linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
-.PHONY: all demo check interop sim fuzz matrix lint install deps deps-interop clean unit \
+.PHONY: all demo check interop sim fuzz facts matrix lint install deps deps-interop clean unit \
   examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
@@ -96,6 +99,18 @@ $(foreach t,$(patsubst test/%.c,%,$(unit_srcs)),$(eval $(call unit_rule,$(t))))
 
 unit: $(unit_bins)
 	$(Q)for t in $(unit_bins); do echo "  TEST $$t"; $$t || exit 1; done
+
+# Kafka's own definitions against schema/.
+facts:
+	$(Q)python3 test/facts/compare.py
+
+# Every test/fuzz/fuzz_NAME.c becomes build/fuzz/NAME; the rules run with CC=clang SAN=fuzz only.
+SECONDS_OF_FUZZ := $(or $(SECONDS),60)
+fuzz:
+	$(Q)tools/fuzz.sh $(SECONDS_OF_FUZZ)
+build/fuzz/%: $(B)/obj/test/fuzz/fuzz_%.o $(linux_objs) $(B)/libtally.a
+	@echo "  LINK $@"
+	$(Q)mkdir -p $(@D) && $(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # --- Whole runs. Each installs what it lacks first. ---
 deps:

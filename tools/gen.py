@@ -193,7 +193,8 @@ def parse_field(message, line):
         if word == "=":
             f.default = value
         elif word == "null" and f.is_nullable:
-            f.null = parse_versions(line, value)
+            low, high = parse_versions(line, value)
+            f.null = max(low, f.versions[0]), min(high, f.versions[1])
         elif word == "tag" and value.isdigit():
             f.tag = int(value)
         else:
@@ -205,6 +206,8 @@ def parse_field(message, line):
 def check_field(message, f):
     if f.versions[0] > f.versions[1]:
         f.line.fail("exists in no version of the message")
+    if f.is_nullable and f.null[0] > f.null[1]:
+        f.line.fail("null is legal in no version of the field: leave out the ?")
     if f.tag >= 0 and not message.is_flexible(f.versions[0]):
         f.line.fail("a tag needs a flexible version")
     if f.default == "null":

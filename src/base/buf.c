@@ -21,7 +21,7 @@ void buf_clear(struct buf *b)
 uint8_t *buf_extend(struct buf *b, size_t more)
 {
     CHECK(more <= SIZE_MAX / 4 && b->len <= SIZE_MAX / 4);
-    if (b->cap - b->len < more) {
+    if (!b->ptr || b->cap - b->len < more) { // never NULL: adding 0 to it is undefined
         size_t cap = b->cap ? b->cap : 64;
         while (cap - b->len < more)
             cap *= 2;
