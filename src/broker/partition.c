@@ -32,6 +32,11 @@ struct log *partition_log(struct partition *p)
     return p->log;
 }
 
+const struct log *partition_log_const(const struct partition *p)
+{
+    return p->log;
+}
+
 int64_t partition_log_start(const struct partition *p)
 {
     return log_start(p->log);

@@ -54,6 +54,11 @@ void partitions_journal_synced(struct partitions *ps, uint64_t position, int64_t
 bool partitions_sync_done(struct partitions *ps, uint64_t cookie, int error);
 // Writes what was appended in this pass, starts syncs, wakes watchers.
 void partitions_flush(struct partitions *ps, int64_t wall_ms);
+// Gives a slice's file back at the end of this pass: the answer that holds it is on its way to
+// the socket, which takes a reference of its own.
+struct log_slice;
+void partitions_release_later(struct partitions *ps, struct log_slice *slice);
+bool partitions_has_space(const struct partitions *ps); // else produce is refused
 // Retention of all logs, and producers that were silent too long.
 void partitions_retain(struct partitions *ps, int64_t wall_ms);
 
@@ -95,6 +100,7 @@ struct str partition_topic(const struct partition *p);
 int32_t partition_index(const struct partition *p);
 int32_t partition_epoch(const struct partition *p); // leader epoch
 struct log *partition_log(struct partition *p);
+const struct log *partition_log_const(const struct partition *p);
 int64_t partition_log_start(const struct partition *p);
 int64_t partition_log_end(const struct partition *p);
 int64_t partition_high_watermark(const struct partition *p);

@@ -40,7 +40,10 @@ struct partitions {
     struct list wants_room;
     struct list reserving;
     struct list syncing;
-    struct list removing; // struct removal
+    struct list removing;        // struct removal
+    struct log_slice *releasing; // owned array, given back at the next flush
+    size_t n_releasing;
+    size_t cap_releasing;
     uint64_t seen_topics;
     uint64_t seen_configs;
     bool is_started; // the first follow is done

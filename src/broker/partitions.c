@@ -60,8 +60,12 @@ struct partitions *partitions_new(const struct partitions_config *config)
     return ps;
 }
 
+static void release_slices(struct partitions *ps);
+
 static void free_all(struct partitions *ps)
 {
+    release_slices(ps);
+    free(ps->releasing);
     while (!list_is_empty(&ps->syncing))
         partition_free(LIST_ITEM(ps->syncing.next, struct partition, syncing));
     while (!list_is_empty(&ps->removing)) {
@@ -404,8 +408,34 @@ static void reserve(struct partitions *ps)
     }
 }
 
+void partitions_release_later(struct partitions *ps, struct log_slice *slice)
+{
+    if (slice->len == 0)
+        return;
+    if (ps->n_releasing == ps->cap_releasing) {
+        ps->cap_releasing = ps->cap_releasing ? 2 * ps->cap_releasing : 16;
+        ps->releasing = realloc(ps->releasing, ps->cap_releasing * sizeof *ps->releasing);
+        CHECK(ps->releasing);
+    }
+    ps->releasing[ps->n_releasing++] = *slice;
+    *slice = (struct log_slice){0};
+}
+
+static void release_slices(struct partitions *ps)
+{
+    for (size_t i = 0; i < ps->n_releasing; i++)
+        log_slice_release(&ps->releasing[i]);
+    ps->n_releasing = 0;
+}
+
+bool partitions_has_space(const struct partitions *ps)
+{
+    return !ps->has_failed && (!ps->config.store || store_has_space(ps->config.store));
+}
+
 void partitions_flush(struct partitions *ps, int64_t wall_ms)
 {
+    release_slices(ps);
     while (!list_is_empty(&ps->dirty)) {
         struct partition *p = LIST_ITEM(ps->dirty.next, struct partition, dirty);
         list_remove(&p->dirty);

@@ -2,6 +2,21 @@
 #include "broker/api/api.h"
 
 static const struct api_entry entries[] = {
+    {API_PRODUCE, api_produce},
+    {API_FETCH, api_fetch},
+    {API_LIST_OFFSETS, api_list_offsets},
+    {API_METADATA, api_metadata},
+    {API_CREATE_TOPICS, api_create_topics},
+    {API_DELETE_TOPICS, api_delete_topics},
+    {API_DELETE_RECORDS, api_delete_records},
+    {API_INIT_PRODUCER_ID, api_init_producer_id},
+    {API_OFFSET_FOR_LEADER_EPOCH, api_offset_for_leader_epoch},
+    {API_DESCRIBE_CONFIGS, api_describe_configs},
+    {API_ALTER_CONFIGS, api_alter_configs},
+    {API_CREATE_PARTITIONS, api_create_partitions},
+    {API_INCREMENTAL_ALTER_CONFIGS, api_incremental_alter_configs},
+    {API_DESCRIBE_CLUSTER, api_describe_cluster},
+    {API_DESCRIBE_TOPIC_PARTITIONS, api_describe_topic_partitions},
     {API_OFFSET_COMMIT, api_offset_commit},
     {API_OFFSET_FETCH, api_offset_fetch},
     {API_FIND_COORDINATOR, api_find_coordinator},

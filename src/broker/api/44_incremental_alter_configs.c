@@ -1,0 +1,11 @@
+// IncrementalAlterConfigs: decided by the core.
+#include "broker/api/api.h"
+#include "core/topics.h"
+
+void api_incremental_alter_configs(struct request *r)
+{
+    struct effects fx;
+    effects_init(&fx, r->arena);
+    topics_decide_alter_configs_incrementally(broker_topics(r->broker), &r->asker, r->body, &fx);
+    broker_commit(r->broker, &fx);
+}
