@@ -71,7 +71,7 @@ $(B)/libtally.a: $(objs)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 # One stamp for all that the generator writes: tables, structs, causes, configs, drills.
-$(B)/gen/.stamp: tools/gen.py $(schemas) $(drills)
+$(B)/gen/.stamp: tools/gen.py tools/kw.py $(schemas) $(drills)
 	@echo "  GEN  $(B)/gen"
 	$(Q)mkdir -p $(B)/gen && python3 tools/gen.py --out $(B)/gen schema drills && touch $@
 $(gen_srcs): $(B)/gen/.stamp ;
@@ -103,6 +103,7 @@ unit: $(unit_bins)
 # Kafka's own definitions against schema/.
 facts:
 	$(Q)python3 test/facts/compare.py
+	$(Q)python3 test/facts/schema_errors.py
 
 # Every test/fuzz/fuzz_NAME.c becomes build/fuzz/NAME; the rules run with CC=clang SAN=fuzz only.
 SECONDS_OF_FUZZ := $(or $(SECONDS),60)

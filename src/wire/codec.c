@@ -110,6 +110,8 @@ static bool struct_is_default(const struct kw_struct *s, const void *from)
 bool kw_field_is_default(const struct kw_field *f, const void *owner)
 {
     const void *at = (const uint8_t *)owner + f->offset;
+    if (f->fixed && f->fixed <= sizeof f->default_number)
+        return memcmp(at, &f->default_number, f->fixed) == 0;
     if (f->is_array)
         return array_count(f, owner) == (f->default_null ? -1 : 0);
     switch (f->kind) {

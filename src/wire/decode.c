@@ -279,6 +279,36 @@ static bool decode_tags(struct decoder *d, const struct kw_struct *s, uint8_t *o
     return d->r.bad ? truncated(d, &at) : true;
 }
 
+// Most fields are numbers: these do not leave decode_struct. False when the bytes are not there.
+static inline bool decode_fixed(struct decoder *d, const struct kw_field *f, uint8_t *to)
+{
+    const uint8_t *p = d->r.p;
+    if (reader_left(&d->r) < f->fixed)
+        return false;
+    d->r.p = p + f->fixed;
+    if (f->fixed == 4) {
+        uint32_t v;
+        memcpy(&v, p, sizeof v);
+        v = __builtin_bswap32(v);
+        memcpy(to, &v, sizeof v);
+    } else if (f->fixed == 8) {
+        uint64_t v;
+        memcpy(&v, p, sizeof v);
+        v = __builtin_bswap64(v);
+        memcpy(to, &v, sizeof v);
+    } else if (f->fixed == 2) {
+        uint16_t v;
+        memcpy(&v, p, sizeof v);
+        v = __builtin_bswap16(v);
+        memcpy(to, &v, sizeof v);
+    } else if (f->fixed == 1) {
+        *to = *p;
+    } else {
+        memcpy(to, p, sizeof(struct uuid));
+    }
+    return true;
+}
+
 static bool decode_struct(struct decoder *d, const struct kw_struct *s, void *to,
                           const struct place *up)
 {
@@ -286,6 +316,8 @@ static bool decode_struct(struct decoder *d, const struct kw_struct *s, void *to
     for (size_t i = 0; i < s->n_plain; i++) {
         const struct kw_field *f = &s->fields[i];
         if (f->versions >> d->version & 1) {
+            if (f->fixed && decode_fixed(d, f, owner + f->offset))
+                continue;
             if (!decode_field(d, f, owner, up))
                 return false;
         } else if (f->has_default) {
@@ -295,7 +327,13 @@ static bool decode_struct(struct decoder *d, const struct kw_struct *s, void *to
     for (size_t i = s->n_plain; i < s->n_fields; i++)
         if (s->fields[i].has_default)
             kw_field_set_default(&s->fields[i], owner);
-    return d->is_flexible ? decode_tags(d, s, owner, up) : true;
+    if (!d->is_flexible)
+        return true;
+    if (reader_left(&d->r) > 0 && *d->r.p == 0) { // nearly always: no tags
+        d->r.p++;
+        return true;
+    }
+    return decode_tags(d, s, owner, up);
 }
 
 int kw_decode_part(const struct kw_message *m, int version, struct bytes in, struct arena *a,

@@ -198,19 +198,55 @@ static void encode_tag(struct encoder *e, const struct kw_field *f, const uint8_
     writer_uvarint_at(e->buf->ptr + at, size);
 }
 
+// Most fields are numbers: these do not leave encode_struct.
+static inline void encode_fixed(struct encoder *e, uint8_t size, const uint8_t *from)
+{
+    uint8_t *to = writer_room(e->buf, size);
+    if (size == 4) {
+        uint32_t v;
+        memcpy(&v, from, sizeof v);
+        v = __builtin_bswap32(v);
+        memcpy(to, &v, sizeof v);
+    } else if (size == 8) {
+        uint64_t v;
+        memcpy(&v, from, sizeof v);
+        v = __builtin_bswap64(v);
+        memcpy(to, &v, sizeof v);
+    } else if (size == 2) {
+        uint16_t v;
+        memcpy(&v, from, sizeof v);
+        v = __builtin_bswap16(v);
+        memcpy(to, &v, sizeof v);
+    } else if (size == 1) {
+        *to = *from;
+    } else {
+        memcpy(to, from, sizeof(struct uuid));
+    }
+}
+
 static void encode_struct(struct encoder *e, const struct kw_struct *s, const void *from)
 {
     const uint8_t *owner = from;
-    for (size_t i = 0; i < s->n_plain; i++)
-        if (s->fields[i].versions >> e->version & 1)
-            encode_field(e, &s->fields[i], owner);
+    for (size_t i = 0; i < s->n_plain; i++) {
+        const struct kw_field *f = &s->fields[i];
+        if (!(f->versions >> e->version & 1))
+            continue;
+        if (f->fixed)
+            encode_fixed(e, f->fixed, owner + f->offset);
+        else
+            encode_field(e, f, owner);
+    }
     if (!e->is_flexible)
         return;
     uint32_t count = 0;
     for (size_t i = s->n_plain; i < s->n_fields; i++)
         count += tag_is_written(e, &s->fields[i], owner);
+    if (count == 0) {
+        writer_u8(e->buf, 0);
+        return;
+    }
     writer_uvarint(e->buf, count);
-    for (size_t i = s->n_plain; i < s->n_fields && count > 0; i++)
+    for (size_t i = s->n_plain; i < s->n_fields; i++)
         if (tag_is_written(e, &s->fields[i], owner))
             encode_tag(e, &s->fields[i], owner);
 }

@@ -31,6 +31,7 @@ struct kw_field {
     uint16_t count_offset;       // of n_<name>, for arrays
     int16_t tag;                 // -1: an ordinary field
     uint8_t kind;                // enum kw_kind; of the element when is_array
+    uint8_t fixed; // bytes of a number or uuid, the same on the wire and in memory; 0: any other
     bool is_array;
     bool by_pointer;   // a struct that can be null
     bool default_null; // starts as null

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Compares schema/*.kw, field by field, with Apache Kafka's own definitions in this folder."""
-import importlib.util
 import pathlib
 import re
 import sys
 
 here = pathlib.Path(__file__).resolve().parent
 root = here.parent.parent
+sys.path.insert(0, str(root / "tools"))
+
+import kw  # noqa: E402
 
 TYPES = {"int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64", "uint16": "u16",
          "uint32": "u32", "float64": "f64", "bool": "bool", "string": "string", "uuid": "uuid",
@@ -19,25 +21,9 @@ def say(where, what):
     wrong.append(f"{where}: {what}")
 
 
-def load_gen():
-    spec = importlib.util.spec_from_file_location("gen", root / "tools" / "gen.py")
-    gen = importlib.util.module_from_spec(spec)
-    sys.modules["gen"] = gen
-    spec.loader.exec_module(gen)
-    return gen
-
-
-gen = load_gen()
-
-
 def read_schema():
-    schema = gen.Schema()
-    for path in sorted((root / "schema").glob("*.kw")):
-        if path.name == "errors.kw":
-            schema.errors = gen.read_errors(path)
-        elif path.name not in ("configs.kw", "causes.kw"):
-            schema.read_messages(path)
-    schema.check()
+    schema = kw.Schema()
+    schema.read_folder(root / "schema")
     return schema
 
 

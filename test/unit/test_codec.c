@@ -36,6 +36,13 @@ static void each_message(check_fn *check)
         each_version(api->request, check);
         each_version(api->response, check);
     }
+    static const struct kw_message *const blobs[] = {
+        &consumer_protocol_subscription_msg, &consumer_protocol_assignment_msg,
+        &offset_commit_key_msg,              &offset_commit_value_msg,
+        &group_metadata_key_msg,             &group_metadata_value_msg,
+    };
+    for (size_t i = 0; i < sizeof blobs / sizeof *blobs; i++)
+        each_version(blobs[i], check);
     const struct kw_message *record;
     for (size_t i = 0; (record = kw_record_type_at(i)); i++)
         each_version(record, check);
