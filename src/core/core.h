@@ -53,6 +53,7 @@ struct core {
     struct core_config config; // cached for config_version; read it with core_config()
     uint64_t config_version;
     bool is_replaying;
+    uint64_t now_ms; // of the latest entry: what the ledger is told from core_apply()
 };
 
 // What the core borrows from the shell.
