@@ -21,12 +21,14 @@ MUST_USE int client_open(const char *bootstrap, const char *client_id, int timeo
 void client_close(struct client *c); // NULL is fine
 const char *client_error(const struct client *c);
 
-// True when the first broker listed this api (private ones: when it is a tally).
+// True when the broker that answered first listed this api. Private ones are never listed: call
+// them, -EOPNOTSUPP says that it is not a tally.
 bool client_has_api(const struct client *c, int16_t api_key);
 
 // One request and its answer. Uses the highest version that this program, the node and
 // `max_version` allow (max_version < 0: no further bound). The answer is decoded into the
-// arena. -EOPNOTSUPP: the node lacks the api. -EIO, -ETIMEDOUT, -ECONNREFUSED ...: transport.
+// arena; it keeps nothing of the request. ret_version may be NULL.
+// -EOPNOTSUPP: the node lacks the api. -EPIPE, -ETIMEDOUT, -ECONNREFUSED ...: transport.
 MUST_USE int client_call(struct client *c, int32_t node, int16_t api_key, int max_version,
                          const void *request, struct arena *a, void *ret_response,
                          int *ret_version);
@@ -64,6 +66,25 @@ struct client_config {
 };
 MUST_USE int client_create_topic(struct client *c, const char *name, int32_t partitions,
                                  const struct client_config *configs, size_t n_configs);
+
+// Offset of a partition by timestamp; -1: none. The protocol's own are two.
+#define CLIENT_LATEST (-1)
+#define CLIENT_EARLIEST (-2)
+MUST_USE int client_list_offset(struct client *c, struct str topic, int32_t partition,
+                                int32_t leader, int64_t timestamp_ms, int64_t *ret_offset);
+
+// Everything the group has committed, in the coordinator's order.
+struct client_offset {
+    struct str topic; // in the caller's arena
+    int32_t partition;
+    int64_t offset;
+};
+MUST_USE int client_committed(struct client *c, int32_t coordinator, struct str group,
+                              struct arena *a, struct client_offset **ret_offsets,
+                              int32_t *ret_n_offsets);
+// Commits as an administrator: only into a group without members.
+MUST_USE int client_commit_offsets(struct client *c, int32_t coordinator, struct str group,
+                                   const struct client_offset *offsets, int32_t n_offsets);
 
 // Producer: acks=all, idempotent where the broker has InitProducerId. One producer writes one
 // topic; records go to the partition of Kafka's default partitioner (murmur2 of the key), or in
