@@ -138,11 +138,12 @@ static size_t find_all(const struct config_view *v, const struct config_def *d, 
                 out[n++] = (struct found){names[i].name, value, names[i].factor,
                                           CONFIG_FROM_BROKER + (enum config_source)s};
         }
+    size_t before = n;
     for (size_t i = 0; i < n_names; i++)
         if (names[i].default_text)
             out[n++] = (struct found){names[i].name, str_from(names[i].default_text),
                                       names[i].factor, CONFIG_FROM_DEFAULT};
-    if (n_names == 0 && d->default_text)
+    if (n == before && d->default_text)
         out[n++] = (struct found){d->name, str_from(d->default_text), 1, CONFIG_FROM_DEFAULT};
     CHECK(n <= FOUND_MAX);
     return n;
