@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes schema/*.kw and drills/*.drill into schema.h and schema.c. tools/kw.py says how they read."""
+"""Makes schema/*.kw and drills/*.drill into schema.h and schema.c; tools/kw.py says how."""
 import argparse
 import pathlib
 import sys

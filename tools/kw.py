@@ -378,10 +378,16 @@ class Error:
     message: str
 
 
+CONTINUED = 8  # from this column on a line of errors.kw continues the one above
+
+
 def read_errors(path):
-    """One line an error: code, name, `retriable` or `-`, message."""
+    """One error a line: code, name, `retriable` or `-`, message; deep lines continue that."""
     errors = []
     for line in read_lines(path):
+        if line.indent >= CONTINUED and errors:
+            errors[-1].message += " " + line.text
+            continue
         if len(line.words) < 4 or not re.fullmatch(r"-?\d+", line.words[0]):
             line.fail("an error is: code NAME retriable|- message")
         if line.words[2] not in ("retriable", "-"):
