@@ -16,11 +16,12 @@ struct log; // opaque
 #define LOG_RESERVE_BLOCK 100000
 
 struct log_config {
-    int64_t segment_bytes;        // segment.bytes
-    int64_t segment_ms;           // segment.ms
-    int64_t retention_ms;         // retention.ms, -1: for ever
-    int64_t retention_bytes;      // retention.bytes, -1: no bound
-    int32_t index_interval_bytes; // index.interval.bytes
+    int64_t segment_bytes;          // segment.bytes
+    int64_t segment_ms;             // segment.ms
+    int64_t retention_ms;           // retention.ms, -1: for ever
+    int64_t retention_bytes;        // retention.bytes, -1: no bound
+    int32_t index_interval_bytes;   // index.interval.bytes
+    int64_t producer_expiration_ms; // producer.id.expiration.ms
 };
 extern const struct log_config log_config_default; // Kafka's defaults
 
@@ -39,15 +40,14 @@ struct log_open {
 };
 
 struct log_report {
-    bool scanned;            // recovery looked at the tail
-    bool new_epoch;          // power was lost: the log goes on at lost_upto in log_epoch(), which
-                             // is durable already; tell the journal (leader_epoch_started)
-    uint64_t cut_bytes;      // torn bytes that were cut
-    int64_t lost_from;       // offsets [lost_from, lost_upto) may have held acks=1 records that are
-    int64_t lost_upto;       // gone: an upper bound, told to the ledger; equal: nothing was lost
-    int64_t cut_records;     // of these, how many the headers of the cut bytes name
-    int64_t max_offset_seen; // largest offset + 1 in the file before the cut
-    char text[512];          // one line for the log, and the reason of a failure; "" otherwise
+    bool scanned;        // recovery looked at the tail
+    bool new_epoch;      // power was lost: the log goes on at lost_upto in log_epoch(), which
+                         // is durable already; tell the journal (leader_epoch_started)
+    uint64_t cut_bytes;  // torn bytes that were cut
+    int64_t lost_from;   // offsets [lost_from, lost_upto) may have held acks=1 records that are
+    int64_t lost_upto;   // gone: an upper bound, told to the ledger; equal: nothing was lost
+    int64_t cut_records; // whole batches behind a torn one, also cut: their records
+    char text[512];      // one line for the log, and the reason of a failure; "" otherwise
 };
 
 // 0, or -errno: -EBADMSG when a batch is damaged where no crash can have torn it (file, offset and

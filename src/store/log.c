@@ -1,0 +1,442 @@
+#include "store/log_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct log_config log_config_default = {.segment_bytes = 1 << 30,
+                                              .segment_ms = 604800000,
+                                              .retention_ms = 604800000,
+                                              .retention_bytes = -1,
+                                              .index_interval_bytes = 4096,
+                                              .producer_expiration_ms = 86400000};
+
+void log_close(struct log *l)
+{
+    if (!l)
+        return;
+    for (size_t i = 0; i < l->n_segments; i++)
+        segment_free(l->segments[i]);
+    free(l->segments);
+    for (size_t i = 0; i < l->n_unsynced; i++)
+        disk_close(l->unsynced[i]);
+    disk_close(l->dir_file);
+    epochs_free(&l->epochs);
+    producer_state_free(l->producers);
+    free(l->dir);
+    free(l);
+}
+
+int log_close_clean(struct log *l)
+{
+    int r = log_sync(l);
+    if (r == 0 && l->is_dirty) {
+        r = segment_write_indexes(log_active(l));
+        if (r == 0)
+            r = log_write_producers(l);
+        if (r == 0)
+            r = epochs_store(&l->epochs, l->disk, l->dir);
+        if (r == 0)
+            r = log_write_recovery_point(l);
+        // Replaces a file of this directory and so makes all names above durable too.
+        if (r == 0)
+            r = log_write_mark(l);
+    }
+    log_close(l);
+    return r;
+}
+
+void log_set_config(struct log *l, const struct log_config *config)
+{
+    l->config = *config;
+}
+
+void log_add_segment(struct log *l, struct segment *s)
+{
+    if (l->n_segments == l->cap_segments) {
+        l->cap_segments = l->cap_segments ? l->cap_segments * 2 : 4;
+        l->segments = realloc(l->segments, l->cap_segments * sizeof *l->segments);
+        CHECK(l->segments);
+    }
+    l->segments[l->n_segments++] = s;
+}
+
+size_t log_segment_index(const struct log *l, int64_t offset)
+{
+    size_t low = 0, high = l->n_segments;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (l->segments[mid]->base <= offset)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low ? low - 1 : 0;
+}
+
+int log_segment_ready(struct log *l, struct segment *s)
+{
+    s->used = ++l->use_counter;
+    if (s->file)
+        return 0;
+    struct segment *oldest = NULL;
+    size_t n_open = 0;
+    for (size_t i = 0; i + 1 < l->n_segments; i++) {
+        struct segment *o = l->segments[i];
+        if (!o->file)
+            continue;
+        n_open++;
+        if (!oldest || o->used < oldest->used)
+            oldest = o;
+    }
+    if (n_open >= LOG_OPEN_SEGMENTS)
+        segment_shut(oldest);
+    return segment_open(s, false, l->config.index_interval_bytes);
+}
+
+// Rolling and appending.
+
+void log_remember_unsynced(struct log *l, struct disk_file *f)
+{
+    CHECK(l->n_unsynced < LOG_UNSYNCED_MAX);
+    l->unsynced[l->n_unsynced++] = disk_file_ref(f);
+}
+
+int log_roll(struct log *l, int64_t now_ms)
+{
+    if (l->n_unsynced >= LOG_UNSYNCED_MAX) {
+        int r = log_sync(l);
+        if (r < 0)
+            return r;
+    }
+    struct segment *old = log_active(l);
+    struct segment *s = segment_new(l->disk, l->dir, l->end, now_ms);
+    int r = segment_create(s);
+    if (r == 0 && l->synced < l->end)
+        log_remember_unsynced(l, old->file);
+    if (r == 0)
+        r = segment_write_indexes(old);
+    if (r < 0) {
+        segment_free(s);
+        return l->broken = r;
+    }
+    s->used = old->used = ++l->use_counter;
+    log_add_segment(l, s);
+    l->dir_changed = true;
+    l->is_dirty = true;
+    // A snapshot that a crash tears is ignored, so that it need not be durable.
+    return log_write_producers(l);
+}
+
+static bool roll_due(const struct log *l, uint64_t bytes, const struct batch_header *first,
+                     int64_t end, int64_t now_ms)
+{
+    const struct segment *s = log_active(l);
+    if (s->size == 0)
+        return false;
+    if (s->size + bytes > (uint64_t)l->config.segment_bytes || end - s->base > UINT32_MAX / 2)
+        return true;
+    // As Kafka: by the records' own time, counted from the segment's first batch.
+    int64_t from_ms = s->first_timestamp_ms >= 0 ? s->first_timestamp_ms : s->created_ms;
+    int64_t at_ms = first->max_timestamp_ms >= 0 ? first->max_timestamp_ms : now_ms;
+    return at_ms - from_ms > l->config.segment_ms;
+}
+
+void log_update_producers(struct log *l, const struct batch_header *h, int64_t now_ms)
+{
+    struct producer_batch b = {.producer_id = h->producer_id,
+                               .epoch = h->producer_epoch,
+                               .first_seq = h->base_seq,
+                               .last_seq = producer_seq_add(h->base_seq, h->last_offset_delta),
+                               .base_offset = h->base_offset,
+                               .last_offset = batch_header_end(h) - 1,
+                               .timestamp_ms = h->max_timestamp_ms};
+    // Markers carry no sequence.
+    if (h->producer_id >= 0 && h->base_seq >= 0)
+        producer_state_update(l->producers, &b, now_ms);
+}
+
+int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now_ms,
+               struct log_span *ret_spans)
+{
+    if (l->broken)
+        return l->broken;
+    CHECK(n > 0 && n <= LOG_APPEND_MAX);
+    struct batch_header headers[LOG_APPEND_MAX];
+    uint8_t stamps[LOG_APPEND_MAX][BATCH_STAMP_BYTES];
+    struct iovec iov[2 * LOG_APPEND_MAX];
+    int64_t next = l->end;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct bytes *b = &batches[i];
+        struct batch_header *h = &headers[i];
+        CHECK(b->len >= BATCH_HEADER_BYTES && batch_header_read(b->ptr, h) && h->bytes == b->len);
+        h->base_offset = next;
+        h->leader_epoch = log_epoch(l);
+        next = batch_header_end(h);
+        bytes += b->len;
+        pack_u64(stamps[i], (uint64_t)h->base_offset);
+        memcpy(stamps[i] + 8, b->ptr + 8, 4);
+        pack_u32(stamps[i] + 12, (uint32_t)h->leader_epoch);
+        iov[2 * i] = (struct iovec){stamps[i], BATCH_STAMP_BYTES};
+        union {
+            const uint8_t *in;
+            void *out;
+        } rest = {.in = b->ptr + BATCH_STAMP_BYTES}; // iovec has no const form
+        iov[2 * i + 1] = (struct iovec){rest.out, b->len - BATCH_STAMP_BYTES};
+    }
+    CHECK(next <= l->reserve_mark);
+    if (roll_due(l, bytes, &headers[0], next, now_ms)) {
+        int r = log_roll(l, now_ms);
+        if (r < 0)
+            return r;
+    }
+    struct segment *s = log_active(l);
+    int r = disk_pwritev(s->file, iov, (int)(2 * n), s->size);
+    if (r == -ENOSPC && disk_truncate(s->file, s->size) == 0)
+        return r;
+    if (r < 0)
+        return l->broken = r;
+    l->is_dirty = true;
+    for (size_t i = 0; i < n; i++) {
+        segment_add(s, &headers[i], l->config.index_interval_bytes);
+        log_update_producers(l, &headers[i], now_ms);
+        ret_spans[i] = (struct log_span){headers[i].base_offset, batch_header_end(&headers[i])};
+    }
+    l->end = next;
+    return 0;
+}
+
+// Syncing. A sync covers what was sealed since the last, the active segment, and the directory.
+// Files stay listed until it is done, so that a blocking one in between covers them as well.
+
+static size_t sync_files(struct log *l, struct disk_file *ret_files[DISK_SYNC_FILES_MAX])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->n_unsynced; i++)
+        ret_files[n++] = l->unsynced[i];
+    ret_files[n++] = log_active(l)->file;
+    if (l->dir_changed || l->dir_syncing)
+        ret_files[n++] = l->dir_file;
+    return n;
+}
+
+static void forget_unsynced(struct log *l, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        disk_close(l->unsynced[i]);
+    l->n_unsynced -= n;
+    memmove(l->unsynced, l->unsynced + n, l->n_unsynced * sizeof l->unsynced[0]);
+    l->n_syncing = 0;
+    l->dir_syncing = false;
+}
+
+bool log_sync_start(struct log *l, uint64_t cookie)
+{
+    if (l->sync_target >= 0 || l->broken || l->synced == l->end)
+        return false;
+    struct disk_file *files[DISK_SYNC_FILES_MAX];
+    size_t n = sync_files(l, files);
+    l->sync_target = l->end;
+    l->n_syncing = l->n_unsynced;
+    l->dir_syncing = l->dir_changed;
+    l->dir_changed = false;
+    disk_sync_start(l->disk, files, n, cookie);
+    return true;
+}
+
+// After what was sealed is durable, recovery need not look at it again.
+static int advance_recovery_point(struct log *l)
+{
+    int64_t base = log_active(l)->base;
+    return l->synced >= base && l->recovery_point < base ? log_write_recovery_point(l) : 0;
+}
+
+int log_sync_done(struct log *l, int error)
+{
+    int64_t target = l->sync_target;
+    l->sync_target = -1;
+    if (error < 0)
+        return l->broken = error;
+    forget_unsynced(l, l->n_syncing);
+    if (target > l->synced)
+        l->synced = target;
+    return advance_recovery_point(l);
+}
+
+int log_sync(struct log *l)
+{
+    if (l->broken)
+        return l->broken;
+    struct disk_file *files[DISK_SYNC_FILES_MAX];
+    bool is_needed = l->synced < l->end || l->dir_changed || l->n_unsynced;
+    size_t n = is_needed ? sync_files(l, files) : 0;
+    for (size_t i = 0; i < n; i++) {
+        int r = disk_sync(files[i]);
+        if (r < 0)
+            return l->broken = r;
+    }
+    forget_unsynced(l, l->n_unsynced);
+    l->dir_changed = false;
+    l->synced = l->end;
+    return advance_recovery_point(l);
+}
+
+// Reading.
+
+// Cuts at the last batch that ends within limit and at or below upper. The slice begins at
+// `first`; the outputs stay when not even that batch fits.
+static int cut(struct segment *s, const struct walk *first, uint64_t limit, int64_t upper,
+               uint64_t *ret_pos, int64_t *ret_offset)
+{
+    if (s->size <= limit && s->end <= upper) {
+        *ret_pos = s->size;
+        *ret_offset = s->end;
+        return 0;
+    }
+    // The last indexed batch before the limit may not end within it; the one before it does.
+    for (size_t k = 0; k < 2; k++) {
+        uint64_t from = segment_entry_before(s, limit, upper, k);
+        struct walk w;
+        walk_start(&w, s, from > first->pos ? from : first->pos);
+        bool found = false;
+        int r;
+        while ((r = walk_read(&w)) > 0 && w.pos + w.header.bytes <= limit &&
+               batch_header_end(&w.header) <= upper) {
+            found = true;
+            walk_next(&w);
+            *ret_pos = w.pos;
+            *ret_offset = batch_header_end(&w.header);
+        }
+        if (r < 0)
+            return r;
+        if (found || from <= first->pos)
+            return 0;
+    }
+    return 0;
+}
+
+int log_read(struct log *l, int64_t offset, uint32_t max_bytes, int64_t upper_offset, bool min_one,
+             struct log_slice *ret_slice)
+{
+    if (offset < l->start || offset > l->end)
+        return -ERANGE;
+    struct log_slice slice = {.first_offset = offset, .end_offset = offset};
+    for (size_t i = log_segment_index(l, offset); i < l->n_segments && offset < upper_offset; i++) {
+        struct segment *s = l->segments[i];
+        int r = log_segment_ready(l, s);
+        if (r < 0)
+            return r;
+        struct walk w;
+        r = segment_find(s, offset, &w);
+        if (r < 0)
+            return r;
+        // Offsets may have gaps, also where one segment ends.
+        if (r == 0)
+            continue;
+        uint64_t end_pos = w.pos;
+        int64_t end_offset = offset;
+        r = cut(s, &w, w.pos + max_bytes, upper_offset, &end_pos, &end_offset);
+        if (r < 0)
+            return r;
+        if (end_pos == w.pos && min_one && batch_header_end(&w.header) <= upper_offset) {
+            end_pos = w.pos + w.header.bytes;
+            end_offset = batch_header_end(&w.header);
+        }
+        if (end_pos > w.pos)
+            slice = (struct log_slice){.file = disk_file_ref(s->file),
+                                       .pos = w.pos,
+                                       .len = (uint32_t)(end_pos - w.pos),
+                                       .first_offset = w.header.base_offset,
+                                       .end_offset = end_offset};
+        break;
+    }
+    *ret_slice = slice;
+    return 0;
+}
+
+void log_slice_release(struct log_slice *s)
+{
+    disk_close(s->file);
+    s->file = NULL;
+}
+
+int64_t log_start(const struct log *l)
+{
+    return l->start;
+}
+
+int64_t log_end(const struct log *l)
+{
+    return l->end;
+}
+
+int64_t log_synced(const struct log *l)
+{
+    return l->synced;
+}
+
+uint64_t log_bytes(const struct log *l)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < l->n_segments; i++)
+        n += l->segments[i]->size;
+    return n;
+}
+
+const char *log_dir(const struct log *l)
+{
+    return l->dir;
+}
+
+struct producer_state *log_producers(struct log *l)
+{
+    return l->producers;
+}
+
+int64_t log_reserve_mark(const struct log *l)
+{
+    return l->reserve_mark;
+}
+
+bool log_has_room(const struct log *l, int64_t n_records)
+{
+    return l->end + n_records <= l->reserve_mark;
+}
+
+int64_t log_reserve_wanted(const struct log *l, int64_t n_records)
+{
+    int64_t need = l->end + n_records;
+    return (need > l->reserve_mark ? need : l->reserve_mark) + LOG_RESERVE_BLOCK;
+}
+
+bool log_reserve_due(const struct log *l)
+{
+    return l->reserve_mark - l->end < LOG_RESERVE_BLOCK / 2;
+}
+
+void log_reserved(struct log *l, int64_t upto)
+{
+    if (upto > l->reserve_mark)
+        l->reserve_mark = upto;
+}
+
+int32_t log_epoch(const struct log *l)
+{
+    return l->epochs.items[l->epochs.n - 1].epoch;
+}
+
+int log_epoch_begin(struct log *l, int32_t epoch)
+{
+    CHECK(epoch > log_epoch(l));
+    epochs_add(&l->epochs, epoch, l->end);
+    l->is_dirty = true;
+    int r = epochs_store(&l->epochs, l->disk, l->dir);
+    return r < 0 ? l->broken = r : 0;
+}
+
+void log_epoch_end(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end)
+{
+    epochs_end(&l->epochs, epoch, l->start, l->end, ret_epoch, ret_end);
+}

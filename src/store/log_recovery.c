@@ -1,0 +1,457 @@
+#include "store/log_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Opening a log. Nothing is changed before everything that has to be read was read and judged.
+
+struct opening {
+    struct log *l;
+    const struct log_open *args;
+    struct log_report *report;
+    bool is_new;        // the directory was made just now
+    bool is_clean;      // the mark of a clean stop was found
+    size_t cut_segment; // the segment to cut; n_segments: none
+    uint64_t cut_pos;
+};
+
+__attribute__((format(printf, 3, 4))) static int say(struct opening *o, int error,
+                                                     const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(o->report->text, sizeof o->report->text, format, args);
+    va_end(args);
+    return error;
+}
+
+// For errors that nothing more exact was said about.
+static int say_io(struct opening *o, int error, const char *what)
+{
+    if (error < 0 && !o->report->text[0])
+        say(o, error, "%s: %s: %s", o->l->dir, what, strerror(-error));
+    return error;
+}
+
+static int dir_make(struct opening *o)
+{
+    struct log *l = o->l;
+    int r = disk_mkdir(l->disk, l->dir);
+    if (r < 0)
+        return r;
+    o->is_new = true;
+    char *parent = strdup(l->dir);
+    CHECK(parent);
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        slash[slash == parent ? 1 : 0] = 0;
+    struct disk_file *f;
+    r = disk_open(l->disk, slash ? parent : ".", DISK_DIR, &f);
+    free(parent);
+    if (r < 0)
+        return r;
+    log_remember_unsynced(l, f);
+    disk_close(f);
+    return 0;
+}
+
+static int dir_empty(struct disk *d, const char *dir)
+{
+    struct arena *a = arena_new();
+    char **names;
+    size_t n = 0;
+    int r = disk_list(d, dir, a, &names, &n);
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = disk_unlink(d, arena_printf(a, "%s/%s", dir, names[i]));
+    arena_free(a);
+    return r;
+}
+
+int log_remove_dir(struct disk *d, const char *dir)
+{
+    int r = dir_empty(d, dir);
+    if (r == 0)
+        r = disk_rmdir(d, dir);
+    return r == -ENOENT ? 0 : r;
+}
+
+static int dir_open(struct opening *o)
+{
+    struct log *l = o->l;
+    struct disk_stat st;
+    int r = disk_stat(l->disk, l->dir, &st);
+    if (r == -ENOENT && o->args->reserved_upto > 0 && !o->args->power_lost)
+        return say(o, r, "%s: missing, though records were written to it: half copied?", l->dir);
+    if (r == -ENOENT)
+        r = dir_make(o);
+    if (r == 0)
+        r = disk_open(l->disk, l->dir, DISK_DIR, &l->dir_file);
+    bool is_other, is_missing;
+    if (r == 0)
+        r = log_read_metadata(l, o->args->topic_id, &is_other, &is_missing);
+    if (r < 0)
+        return say_io(o, r, "cannot be opened");
+    if (is_other) {
+        say(o, 0, "%s: held the rest of a deleted topic, removed", l->dir);
+        r = dir_empty(l->disk, l->dir);
+    }
+    if (r == 0 && (is_other || is_missing)) {
+        struct disk_file *f;
+        r = log_write_metadata(l, o->args->topic_id, &f);
+        if (r == 0) {
+            log_remember_unsynced(l, f);
+            disk_close(f);
+        }
+        l->dir_changed = l->is_dirty = true;
+    }
+    return say_io(o, r, "cannot be written");
+}
+
+static int load_epochs(struct opening *o)
+{
+    struct log *l = o->l;
+    int r = epochs_load(&l->epochs, l->disk, l->dir);
+    if (r == -ENOENT && o->args->leader_epoch == 0) {
+        epochs_add(&l->epochs, 0, 0);
+        return 0;
+    }
+    if (r == -ENOENT || r == -EBADMSG)
+        return say(o, r, "%s/%s: %s, though epoch %" PRId32 " has begun", l->dir, EPOCHS_FILE,
+                   r == -ENOENT ? "missing" : "damaged", o->args->leader_epoch);
+    return say_io(o, r, "epochs cannot be read");
+}
+
+static int list_segments(struct opening *o)
+{
+    struct log *l = o->l;
+    struct arena *a = arena_new();
+    char **names;
+    size_t n = 0;
+    int r = disk_list(l->disk, l->dir, a, &names, &n);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        char *dot = NULL;
+        int64_t base = strtoll(names[i], &dot, 10);
+        struct disk_stat st = {0};
+        if (dot != names[i] + 20 || strcmp(dot, ".log") != 0)
+            continue;
+        r = disk_stat(l->disk, arena_printf(a, "%s/%s", l->dir, names[i]), &st);
+        struct segment *s = segment_new(l->disk, l->dir, base, o->args->now_ms);
+        s->size = st.size;
+        log_add_segment(l, s);
+    }
+    arena_free(a);
+    if (r < 0)
+        return say_io(o, r, "cannot be read");
+    for (size_t i = 0; i + 1 < l->n_segments; i++)
+        l->segments[i]->end = l->segments[i + 1]->base;
+    if (l->n_segments > 0)
+        return 0;
+    if (o->args->reserved_upto > 0 && !o->args->power_lost)
+        return say(o, -ENOENT, "%s: no segment is there, though records were written", l->dir);
+    struct segment *s = segment_new(l->disk, l->dir, 0, o->args->now_ms);
+    r = segment_create(s);
+    log_add_segment(l, s);
+    l->dir_changed = l->is_dirty = true;
+    s->is_loaded = true;
+    return say_io(o, r, "cannot be written");
+}
+
+static int64_t end_of(const struct log *l)
+{
+    int64_t end = log_active(l)->end;
+    int64_t epoch_start = l->epochs.items[l->epochs.n - 1].start;
+    return end > epoch_start ? end : epoch_start;
+}
+
+static int open_clean(struct opening *o, const struct log_mark *mark)
+{
+    struct log *l = o->l;
+    struct segment *s = log_active(l);
+    if (s->size != mark->active_size)
+        return say(o, -EBADMSG,
+                   "%s/%020" PRId64 ".log: has %" PRIu64 " bytes, but was left with %" PRIu64,
+                   l->dir, s->base, s->size, mark->active_size);
+    int r = segment_open(s, true, l->config.index_interval_bytes);
+    if (r < 0)
+        return say_io(o, r, "cannot be opened");
+    l->end = end_of(l);
+    if (l->end != mark->end)
+        return say(o, -EBADMSG, "%s: ends at offset %" PRId64 ", but was left at %" PRId64, l->dir,
+                   l->end, mark->end);
+    l->start = mark->start;
+    l->synced = l->end;
+    l->recovery_point = l->end;
+    return say_io(o, log_load_producers(l), "producer state cannot be read");
+}
+
+// Looks for whole batches behind a bad place: *ret_records counts theirs.
+static int search_behind(struct window *w, uint64_t pos, int64_t offset, int64_t *ret_records)
+{
+    *ret_records = 0;
+    while (pos + BATCH_HEADER_BYTES <= w->size) {
+        const uint8_t *p;
+        struct batch_header h;
+        bool is_valid = false;
+        int r = window_at(w, pos, BATCH_HEADER_BYTES, &p);
+        if (r < 0)
+            return r;
+        // Cheap tests first: nearly every byte position fails them.
+        if (p[16] == 2 && batch_header_read(p, &h) && h.base_offset >= offset &&
+            h.base_offset - offset <= INT32_MAX)
+            r = segment_batch_valid(w, pos, &h, &is_valid);
+        if (r < 0)
+            return r;
+        if (is_valid)
+            *ret_records += h.last_offset_delta + 1;
+        pos += is_valid ? h.bytes : 1;
+    }
+    return 0;
+}
+
+// No good batch stands at pos, where offset s->end is due.
+static int judge(struct opening *o, size_t i, struct window *w, uint64_t pos, int64_t durable)
+{
+    struct log *l = o->l;
+    struct segment *s = l->segments[i];
+    int64_t behind = 0;
+    int r = search_behind(w, pos + 1, s->end, &behind);
+    if (r < 0)
+        return say_io(o, r, "cannot be read");
+    bool has_more = behind > 0 || (i + 1 < l->n_segments && l->segments[i + 1]->size > 0);
+    if (s->end < durable || (has_more && !o->args->power_lost))
+        return say(o, -EBADMSG,
+                   "%s/%020" PRId64 ".log: damaged at byte %" PRIu64 " (offset %" PRId64
+                   "), and no crash tears there: nothing was changed",
+                   l->dir, s->base, pos, s->end);
+    o->cut_segment = i;
+    o->cut_pos = pos;
+    o->report->cut_bytes = w->size - pos;
+    o->report->cut_records = behind;
+    for (size_t k = i + 1; k < l->n_segments; k++)
+        o->report->cut_bytes += l->segments[k]->size;
+    say(o, 0,
+        "%s/%020" PRId64 ".log: torn at byte %" PRIu64 " (offset %" PRId64 "): %" PRIu64
+        " bytes that were never durable cut, %" PRId64 " whole records among them",
+        l->dir, s->base, pos, s->end, o->report->cut_bytes, behind);
+    return 0;
+}
+
+// Reads every batch of a segment; what is good goes into its indexes.
+static int scan(struct opening *o, size_t i, int64_t durable)
+{
+    struct log *l = o->l;
+    struct segment *s = l->segments[i];
+    char path[SEGMENT_PATH_BYTES];
+    struct window w = {0};
+    segment_path(s, "log", path);
+    segment_shut(s);
+    int r = disk_open(l->disk, path, DISK_WRITE, &s->file);
+    if (r == 0)
+        r = window_open(&w, s->file);
+    segment_forget_indexes(s);
+    s->size = 0;
+    s->is_loaded = true;
+    while (r == 0 && s->size < w.size) {
+        struct batch_header h;
+        bool is_valid;
+        r = segment_batch_valid(&w, s->size, &h, &is_valid);
+        if (r < 0)
+            break;
+        if (!is_valid || h.base_offset < s->end) {
+            r = judge(o, i, &w, s->size, durable);
+            break;
+        }
+        segment_add(s, &h, l->config.index_interval_bytes);
+    }
+    window_close(&w);
+    return say_io(o, r, "cannot be read");
+}
+
+// Whether the next segment may follow this one: at its end, or at a mark where a new epoch began.
+static bool follows(const struct log *l, const struct segment *s, const struct segment *next)
+{
+    return next->base == s->end ||
+           (next->base > s->end && epochs_begins_at(&l->epochs, next->base));
+}
+
+static int check_sealed(struct opening *o, size_t i)
+{
+    struct log *l = o->l;
+    struct segment *s = l->segments[i], *next = l->segments[i + 1];
+    int r = log_segment_ready(l, s);
+    if (r < 0)
+        return say(o, r, "%s/%020" PRId64 ".log: cannot be read: %s", l->dir, s->base,
+                   strerror(-r));
+    // Below the log start the rest of a retention that a crash interrupted may stand.
+    if (!follows(l, s, next) && next->base > o->args->log_start)
+        return say(o, -ENOENT, "%s: the segment with offset %" PRId64 " is missing", l->dir,
+                   s->end);
+    return 0;
+}
+
+static int scan_tail(struct opening *o)
+{
+    struct log *l = o->l;
+    int64_t durable = log_read_recovery_point(l);
+    if (o->args->synced > durable)
+        durable = o->args->synced;
+    size_t first = log_segment_index(l, durable);
+    int r = 0;
+    o->cut_segment = l->n_segments;
+    o->report->scanned = true;
+    for (size_t i = 0; i < first && r == 0; i++)
+        r = check_sealed(o, i);
+    for (size_t i = first; i < l->n_segments && r == 0; i++) {
+        r = scan(o, i, durable);
+        if (r < 0 || o->cut_segment < l->n_segments || i + 1 == l->n_segments)
+            break;
+        struct segment *s = l->segments[i], *next = l->segments[i + 1];
+        if (follows(l, s, next))
+            continue;
+        // The end of this segment never reached the disk, the next one did.
+        if (!o->args->power_lost || s->end < durable)
+            return say(o, -ENOENT, "%s: the segment with offset %" PRId64 " is missing", l->dir,
+                       s->end);
+        o->cut_segment = i;
+        o->cut_pos = s->size;
+        for (size_t k = i + 1; k < l->n_segments; k++)
+            o->report->cut_bytes += l->segments[k]->size;
+        say(o, 0,
+            "%s: offsets from %" PRId64 " to %" PRId64 " were never durable: %" PRIu64
+            " bytes behind them cut",
+            l->dir, s->end, next->base, o->report->cut_bytes);
+        break;
+    }
+    if (r < 0)
+        return r;
+    size_t last = o->cut_segment < l->n_segments ? o->cut_segment : l->n_segments - 1;
+    int64_t end = l->segments[last]->end;
+    int64_t epoch_start = l->epochs.items[l->epochs.n - 1].start;
+    if (end < durable && epoch_start < durable)
+        return say(o, -EBADMSG, "%s: ends at offset %" PRId64 ", but %" PRId64 " was durable",
+                   l->dir, end, durable);
+    return 0;
+}
+
+static int apply_cut(struct opening *o)
+{
+    struct log *l = o->l;
+    if (o->cut_segment == l->n_segments)
+        return 0;
+    while (l->n_segments > o->cut_segment + 1) {
+        struct segment *s = log_active(l);
+        int r = segment_unlink(s);
+        if (r < 0)
+            return r;
+        segment_free(s);
+        l->n_segments--;
+    }
+    l->dir_changed = true;
+    return disk_truncate(log_active(l)->file, o->cut_pos);
+}
+
+// The log goes on where no offset was given out before.
+static int skip_to_mark(struct opening *o)
+{
+    struct log *l = o->l;
+    const struct log_open *args = o->args;
+    o->report->lost_from = o->report->lost_upto = l->end;
+    if (!args->power_lost || args->reserved_upto <= l->end)
+        return 0;
+    int32_t epoch = log_epoch(l) > args->leader_epoch ? log_epoch(l) : args->leader_epoch;
+    o->report->lost_upto = args->reserved_upto;
+    o->report->new_epoch = true;
+    l->end = args->reserved_upto;
+    return log_epoch_begin(l, epoch + 1);
+}
+
+// What was read may stand in the page cache only; it is about to be relied on.
+static int settle(struct opening *o)
+{
+    struct log *l = o->l;
+    int r = 0;
+    for (size_t i = 0; i + 1 < l->n_segments && r == 0; i++) {
+        struct segment *s = l->segments[i];
+        if (!s->file)
+            continue;
+        r = disk_sync(s->file);
+        if (r == 0)
+            r = segment_write_indexes(s);
+    }
+    l->synced = -1;
+    if (r == 0)
+        r = log_sync(l);
+    return r < 0 ? r : log_write_recovery_point(l);
+}
+
+static int open_unclean(struct opening *o)
+{
+    struct log *l = o->l;
+    int r = scan_tail(o);
+    if (r < 0)
+        return r;
+    // A log that nothing was written to costs no sync; its names are made durable with the first.
+    bool is_empty =
+        l->n_segments == 1 && log_active(l)->size == 0 && o->cut_segment == l->n_segments;
+    l->is_dirty = true;
+    r = apply_cut(o);
+    l->end = end_of(l);
+    l->start = l->segments[0]->base;
+    if (r == 0 && !is_empty)
+        r = settle(o);
+    l->synced = l->end;
+    if (r == 0)
+        r = log_load_producers(l);
+    if (r == 0)
+        r = skip_to_mark(o);
+    l->synced = l->end;
+    return say_io(o, r, "cannot be recovered");
+}
+
+static int open_all(struct opening *o)
+{
+    struct log *l = o->l;
+    struct log_mark mark;
+    int r = dir_open(o);
+    if (r == 0)
+        r = load_epochs(o);
+    if (r == 0)
+        r = list_segments(o);
+    if (r < 0)
+        return r;
+    int found = o->args->was_clean && !o->is_new ? log_read_mark(l, &mark) : -ENOENT;
+    if (found < 0 && found != -ENOENT)
+        return say_io(o, found, "clean-stop cannot be read");
+    r = found == 0 ? open_clean(o, &mark) : open_unclean(o);
+    if (r < 0)
+        return r;
+    if (o->args->log_start > l->start)
+        l->start = o->args->log_start < l->end ? o->args->log_start : l->end;
+    l->reserve_mark = o->args->reserved_upto > l->end ? o->args->reserved_upto : l->end;
+    return 0;
+}
+
+int log_open(const struct log_open *args, struct log **ret_log, struct log_report *report)
+{
+    *report = (struct log_report){0};
+    struct log *l = calloc(1, sizeof *l);
+    CHECK(l);
+    l->disk = args->disk;
+    l->dir = strdup(args->dir);
+    CHECK(l->dir);
+    l->config = args->config;
+    l->sync_target = -1;
+    l->producers = producer_state_new();
+    struct opening o = {.l = l, .args = args, .report = report};
+    int r = open_all(&o);
+    if (r < 0) {
+        log_close(l);
+        return r;
+    }
+    *ret_log = l;
+    return 0;
+}

@@ -1,0 +1,87 @@
+#include "store/log_private.h"
+
+void log_trim(struct log *l, int64_t offset)
+{
+    CHECK(offset <= l->end);
+    if (offset <= l->start)
+        return;
+    l->start = offset;
+    l->is_dirty = true;
+}
+
+static bool is_expired(const struct log *l, const struct segment *s, int64_t now_ms)
+{
+    // Records without a timestamp age from the moment their segment was made or opened.
+    int64_t newest_ms = s->max_timestamp_ms >= 0 ? s->max_timestamp_ms : s->created_ms;
+    return l->config.retention_ms >= 0 && now_ms - newest_ms > l->config.retention_ms;
+}
+
+static bool is_surplus(const struct log *l, const struct segment *s)
+{
+    return l->config.retention_bytes >= 0 &&
+           log_bytes(l) >= (uint64_t)l->config.retention_bytes + s->size;
+}
+
+// Removes the oldest segment. One after the other and each durably, so that a crash never leaves a
+// hole in the middle.
+static int remove_first(struct log *l)
+{
+    struct segment *s = l->segments[0];
+    int r = segment_unlink(s);
+    if (r == 0)
+        r = disk_sync(l->dir_file);
+    if (r < 0)
+        return l->broken = r;
+    segment_free(s);
+    l->n_segments--;
+    for (size_t i = 0; i < l->n_segments; i++)
+        l->segments[i] = l->segments[i + 1];
+    if (l->start < l->segments[0]->base)
+        l->start = l->segments[0]->base;
+    l->is_dirty = true;
+    return 0;
+}
+
+int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_start_moved)
+{
+    if (l->broken)
+        return l->broken;
+    int64_t start = l->start;
+    producer_state_expire(l->producers, now_ms, l->config.producer_expiration_ms);
+    for (;;) {
+        struct segment *s = l->segments[0];
+        bool is_active = l->n_segments == 1;
+        int r = log_segment_ready(l, s);
+        if (r < 0)
+            return r;
+        int64_t end = is_active ? l->end : l->segments[1]->base;
+        bool is_below_start = !is_active && end <= l->start;
+        // The active segment goes by age only: all of it is too old, and a new one takes over.
+        bool is_old = s->size > 0 && end <= upper_offset && is_expired(l, s, now_ms);
+        bool is_too_much = !is_active && end <= upper_offset && is_surplus(l, s);
+        if (!is_below_start && !is_old && !is_too_much)
+            break;
+        if (is_active)
+            r = log_roll(l, now_ms);
+        if (r == 0 && is_active)
+            r = log_sync(l);
+        if (r == 0)
+            r = remove_first(l);
+        if (r < 0)
+            return r;
+    }
+    *ret_start_moved = l->start != start;
+    return 0;
+}
+
+int64_t log_retain_due_ms(const struct log *l)
+{
+    const struct segment *s = l->segments[0];
+    if (l->config.retention_ms < 0 || s->size == 0)
+        return INT64_MAX;
+    int64_t newest_ms =
+        s->is_loaded && s->max_timestamp_ms >= 0 ? s->max_timestamp_ms : s->created_ms;
+    return newest_ms > INT64_MAX - 1 - l->config.retention_ms
+               ? INT64_MAX
+               : newest_ms + l->config.retention_ms + 1;
+}
