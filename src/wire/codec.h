@@ -72,7 +72,8 @@ MUST_USE int kw_decode_part(const struct kw_message *m, int version, struct byte
                             const char **ret_why);
 
 // Appends the body. Fields that do not exist in this version are left out. Encoding never fails
-// on a message that its schema allows; a null where null is not legal is a CHECK.
+// on a message that its schema allows; a null where null is not legal is a CHECK. A string of
+// more than 32767 bytes is cut there.
 void kw_encode(const struct kw_message *m, int version, const void *msg, struct kw_out *out);
 
 // One line of text, for --trace, logs and test failures: {throttle_time_ms=0 topics=[{...}]}.

@@ -60,6 +60,18 @@ static void write_null_length(struct encoder *e, const struct kw_field *f)
     write_length(e, -1, f->kind == KW_STRING && !f->is_array);
 }
 
+// A string made of two that clients sent (client id and uuid, a name in a sentence) can pass what
+// the protocol carries. It is cut, at a whole character: nobody outside may stop the broker.
+static size_t string_length(const struct str *s)
+{
+    if (s->len <= INT16_MAX)
+        return (size_t)s->len;
+    size_t len = INT16_MAX;
+    while (len > 0 && ((unsigned char)s->ptr[len] & 0xc0) == 0x80)
+        len--;
+    return len;
+}
+
 static void encode_string(struct encoder *e, const struct kw_field *f, const struct str *s)
 {
     if (s->len < 0) {
@@ -67,9 +79,9 @@ static void encode_string(struct encoder *e, const struct kw_field *f, const str
         write_length(e, -1, true);
         return;
     }
-    CHECK(s->len <= INT16_MAX);
-    write_length(e, s->len, true);
-    writer_bytes(e->buf, s->ptr, (size_t)s->len);
+    size_t len = string_length(s);
+    write_length(e, (int64_t)len, true);
+    writer_bytes(e->buf, s->ptr, len);
 }
 
 static void encode_bytes(struct encoder *e, const struct kw_field *f, const struct bytes *b)

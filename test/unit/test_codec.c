@@ -37,9 +37,12 @@ static void each_message(check_fn *check)
         each_version(api->response, check);
     }
     static const struct kw_message *const blobs[] = {
-        &consumer_protocol_subscription_msg, &consumer_protocol_assignment_msg,
-        &offset_commit_key_msg,              &offset_commit_value_msg,
-        &group_metadata_key_msg,             &group_metadata_value_msg,
+        &consumer_protocol_subscription_msg,
+        &consumer_protocol_assignment_msg,
+        &offset_commit_key_msg,
+        &offset_commit_value_msg,
+        &group_metadata_key_msg,
+        &group_metadata_value_msg,
     };
     for (size_t i = 0; i < sizeof blobs / sizeof *blobs; i++)
         each_version(blobs[i], check);
@@ -247,6 +250,27 @@ static void test_records_in_a_file_are_spliced(void **state)
     kw_out_free(&out);
 }
 
+static void test_overlong_strings_are_cut(void **state)
+{
+    (void)state;
+    struct buf text = {0};
+    memset(buf_extend(&text, 40000), 'x', 40000);
+    memcpy(text.ptr + 32766, "\xc3\xa4", 2); // the limit falls into this character
+    struct heartbeat_request req, back;
+    heartbeat_request_init(&req);
+    req.group_id = (struct str){(const char *)text.ptr, (int32_t)text.len};
+    struct arena *a = arena_new();
+    for (int v = 0; v <= 4; v += 4) {
+        struct kw_out out = {0};
+        kw_encode(&heartbeat_request_msg, v, &req, &out);
+        assert_int_equal(kw_decode(&heartbeat_request_msg, v, encoded(&out), a, &back, NULL), 0);
+        assert_int_equal(back.group_id.len, 32766);
+        kw_out_free(&out);
+    }
+    arena_free(a);
+    buf_free(&text);
+}
+
 static void test_tables_of_names(void **state)
 {
     (void)state;
@@ -275,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_lying_count_allocates_nothing),
         cmocka_unit_test(test_unknown_tags_are_skipped),
         cmocka_unit_test(test_records_in_a_file_are_spliced),
+        cmocka_unit_test(test_overlong_strings_are_cut),
         cmocka_unit_test(test_tables_of_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
