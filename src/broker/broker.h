@@ -21,6 +21,7 @@ struct log_sink;
 struct net;
 struct partitions;
 struct tap; // broker/tap.h
+struct store;
 struct topics;
 
 struct broker_config {
@@ -44,6 +45,8 @@ void broker_free(struct broker *b); // does not stop it in order: see broker_sto
 // A listener that was opened on the net. Connections that came in by it are told this address in
 // Metadata and FindCoordinator. host is copied.
 void broker_add_listener(struct broker *b, int listener, const char *host, uint16_t port);
+// The drill copy that alone knows this listener; copied. Its connections are then its own.
+void broker_set_instance(struct broker *b, int listener, const char *instance);
 void broker_remove_listener(struct broker *b, int listener);
 
 // How long the loop may sleep: until the next timer, 0 when there is work, -1 for ever.
@@ -66,6 +69,7 @@ struct ledger *broker_ledger(struct broker *b);
 struct journal *broker_journal(struct broker *b);
 struct partitions *broker_partitions(struct broker *b);
 struct net *broker_net(struct broker *b);
+struct store *broker_store(struct broker *b);
 struct disk *broker_disk(struct broker *b);
 struct log_sink *broker_log(struct broker *b);
 const char *broker_dir(const struct broker *b);
@@ -79,14 +83,10 @@ struct uuid broker_fresh_uuid(struct broker *b);
 
 // Commits one decision: journal append, apply each record, answer the tokens when durable. The
 // effects' arena may be freed afterwards. A failed append stops the broker.
-void broker_commit(struct broker *b, struct effects *fx);
+// Returns the journal's position, which whatever tells of the decision waits for.
+uint64_t broker_commit(struct broker *b, struct effects *fx);
 // The same for several partitions' housekeeping: a fresh asker without connection or token.
 struct asker broker_asker(struct broker *b);
 
-// Syncs that are not the journal's: the cookie for log_sync_start(). done is called once, from
-// broker_step(), with 0 or -errno, when the sync that was started with it is over.
-typedef void broker_synced_fn(void *arg, int error);
-uint64_t broker_cookie(struct broker *b, broker_synced_fn *done, void *arg);
-void broker_cookie_forget(struct broker *b, uint64_t cookie); // the sync was not started
 // A write or sync failed: log it and stop. what: "journal: append: ..."
 void broker_fail(struct broker *b, int error, const char *what);

@@ -1,0 +1,11 @@
+#include "broker/api/api.h"
+#include "core/core.h"
+#include "core/group/group.h"
+
+void api_offset_commit(struct request *r)
+{
+    struct effects fx;
+    effects_init(&fx, r->arena);
+    offsets_commit(broker_core(r->broker), &r->asker, r->body, &fx);
+    broker_commit(r->broker, &fx);
+}

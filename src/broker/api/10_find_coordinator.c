@@ -1,0 +1,54 @@
+// The one node there is coordinates everything. Its address is that of the listener the request
+// came in by, so that a consumer behind a listener of its own stays there.
+#include "broker/api/api.h"
+#include "broker/internal.h"
+
+enum { KEY_GROUP, KEY_TRANSACTION, KEY_SHARE };
+
+static struct str refusal(int8_t key_type)
+{
+    switch (key_type) {
+    case KEY_GROUP:
+        return STR_NULL;
+    case KEY_TRANSACTION:
+        return STR("This broker does not serve transactions.");
+    case KEY_SHARE:
+        return STR("This broker does not serve share groups.");
+    default:
+        return STR("Unknown coordinator key type.");
+    }
+}
+
+static void answer_one(struct find_coordinator_response *p, struct str why, struct str host,
+                       int32_t port)
+{
+    bool good = str_is_null(why);
+    p->error_code = (int16_t)(good ? KERR_NONE : KERR_INVALID_REQUEST);
+    p->error_message = good ? STR("NONE") : why;
+    p->node_id = good ? TALLY_NODE_ID : -1;
+    p->host = good ? host : STR_EMPTY;
+    p->port = good ? port : -1;
+}
+
+void api_find_coordinator(struct request *r)
+{
+    const struct find_coordinator_request *q = r->body;
+    struct find_coordinator_response *p = request_response(r);
+    struct str host, why = refusal(q->key_type);
+    bool good = str_is_null(why);
+    int32_t port;
+    broker_address(r->broker, r->conn->peer.listener, &host, &port);
+    answer_one(p, why, host, port);
+    p->coordinators = arena_array(r->arena, (size_t)q->n_coordinator_keys, sizeof *p->coordinators);
+    p->n_coordinators = q->n_coordinator_keys;
+    for (int32_t i = 0; i < q->n_coordinator_keys; i++)
+        p->coordinators[i] = (struct find_coordinator_response_coordinator){
+            .key = q->coordinator_keys[i],
+            .node_id = good ? TALLY_NODE_ID : -1,
+            .host = good ? host : STR_EMPTY,
+            .port = good ? port : -1,
+            .error_code = (int16_t)(good ? KERR_NONE : KERR_INVALID_REQUEST),
+            .error_message = good ? STR_EMPTY : why,
+        };
+    request_reply(r, p);
+}

@@ -1,0 +1,601 @@
+#include "broker/internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// So long may a pass of the loop after pass find new input before timers fire all the same.
+#define BUSY_PASSES_MAX 32
+// How long a stop waits for answers that are being sent or synced.
+#define STOP_GRACE_MS 2000
+// What was sent since the ledger's last snapshot is not known after a crash.
+#define LEDGER_SNAPSHOT_MS 10000
+#define SPACE_CHECK_MS 1000
+
+void broker_read_clock(struct broker *b)
+{
+    b->now_ms = clock_now_ms(b->config.clock);
+    b->wall_ms = clock_wall_ms(b->config.clock);
+}
+
+// ---- Start
+
+struct replay {
+    struct broker *b;
+    struct arena *arena;
+    char *why;
+    size_t why_cap;
+};
+
+static int replay_record(void *ctx, const struct journal_entry *e)
+{
+    struct replay *rp = ctx;
+    const struct kw_message *type = kw_record_type(e->type);
+    if (!type || e->version > type->max_version) {
+        snprintf(rp->why, rp->why_cap,
+                 "the journal holds a record of type %d version %d, written by a newer tally; use "
+                 "that one",
+                 e->type, e->version);
+        return -EPROTONOSUPPORT;
+    }
+    arena_reset(rp->arena);
+    void *record = arena_alloc(rp->arena, kw_size_in_memory(type));
+    kw_init(type, record);
+    const char *where = "";
+    int error = kw_decode(type, e->version, e->body, rp->arena, record, &where);
+    if (error) {
+        snprintf(rp->why, rp->why_cap, "journal position %" PRIu64 ": damaged record %s: %s",
+                 e->position, type->name, where);
+        return error;
+    }
+    core_apply(rp->b->core, type, record);
+    return 0;
+}
+
+static bool log_bounds(void *ctx, struct uuid topic_id, int32_t partition, struct ledger_range *ret)
+{
+    struct broker *b = ctx;
+    const struct partition *p =
+        b->partitions ? partitions_get(b->partitions, topic_id, partition) : NULL;
+    if (!p)
+        return false;
+    *ret = (struct ledger_range){partition_log_start(p), partition_high_watermark(p)};
+    return true;
+}
+
+static int64_t log_not_data(void *ctx, struct uuid topic_id, int32_t partition,
+                            struct ledger_range range)
+{
+    struct broker *b = ctx;
+    const struct partition *p =
+        b->partitions ? partitions_get(b->partitions, topic_id, partition) : NULL;
+    return p ? partition_gap(p, range.from, range.to) : 0;
+}
+
+static uint64_t partitions_commit(void *ctx, struct effects *fx)
+{
+    return broker_commit(ctx, fx);
+}
+
+static void partitions_say(void *ctx, bool is_warning, const char *line)
+{
+    const struct broker *b = ctx;
+    log_event(b->config.log, is_warning ? LOG_WARN : LOG_INFO, "%s", line);
+}
+
+static void partitions_fail(void *ctx, const char *line)
+{
+    broker_fail(ctx, -EIO, line);
+}
+
+static int open_journal(struct broker *b, char *ret_why, size_t why_cap)
+{
+    struct replay rp = {.b = b, .arena = arena_new(), .why = ret_why, .why_cap = why_cap};
+    struct journal_config config = {.disk = b->config.disk,
+                                    .dir = store_journal_dir(b->store),
+                                    .is_new = b->start.is_new,
+                                    .clean_position = b->start.journal_position};
+    struct journal_report report = {0};
+    ret_why[0] = 0;
+    int error = journal_open(&config, replay_record, &rp, &b->journal, &report);
+    arena_free(rp.arena);
+    if (error && !ret_why[0])
+        snprintf(ret_why, why_cap, "%s", report.text[0] ? report.text : strerror(-error));
+    else if (!error && report.text[0])
+        log_event(b->config.log, LOG_WARN, "%s", report.text);
+    if (!error)
+        log_event(b->config.log, LOG_INFO, "journal: %" PRIu64 " records replayed",
+                  report.n_records);
+    return error;
+}
+
+static int open_partitions(struct broker *b)
+{
+    struct partitions_config config = {.disk = b->config.disk,
+                                       .store = b->store,
+                                       .topics = b->core->topics,
+                                       .was_clean = b->start.was_clean,
+                                       .power_lost = b->start.power_lost,
+                                       .ctx = b,
+                                       .commit = partitions_commit,
+                                       .say = partitions_say,
+                                       .fail = partitions_fail};
+    b->partitions = partitions_new(&config);
+    return partitions_follow(b->partitions, 0, b->wall_ms);
+}
+
+static int expect_default(const struct broker_config *config)
+{
+    struct config_view view = {.fixed = config->fixed};
+    enum ledger_expect e = LEDGER_AT_LEAST_ONCE;
+    (void)ledger_expect_find(config_str(&view, "tally.expect.default"), &e);
+    return e;
+}
+
+static int recover(struct broker *b, char *ret_why, size_t why_cap)
+{
+    struct store_config sc = {.disk = b->config.disk,
+                              .dir = b->config.dir,
+                              .create = true,
+                              .fresh_cluster_id = broker_fresh_uuid(b),
+                              .node_id = TALLY_NODE_ID};
+    int error = store_open(&sc, &b->store, &b->start, ret_why, why_cap);
+    if (error)
+        return error;
+    uuid_text(b->start.cluster_id, b->cluster_id);
+    error = open_journal(b, ret_why, why_cap);
+    if (error)
+        return error;
+    error = open_partitions(b);
+    if (error) {
+        snprintf(ret_why, why_cap, "a partition of %s could not be opened: %s; see the log above",
+                 b->config.dir, strerror(-error));
+        return error;
+    }
+    error = store_ready(b->store);
+    if (error) {
+        snprintf(ret_why, why_cap, "%s: %s", b->config.dir, strerror(-error));
+        return error;
+    }
+    partitions_clean_leftovers(b->partitions);
+    core_restore_done(b->core, b->now_ms, b->wall_ms, b->start.was_clean);
+    ledger_accounting(b->core->ledger, broker_time(b), b->config.accounting);
+    return 0;
+}
+
+int broker_new(const struct broker_config *config, struct broker **ret_broker, char *ret_why,
+               size_t why_cap)
+{
+    struct broker *b = calloc(1, sizeof *b);
+    CHECK(b);
+    b->config = *config;
+    list_init(&b->listeners);
+    list_init(&b->conns);
+    list_init(&b->held);
+    b->by_conn = map_new();
+    b->by_token = map_new();
+    b->scratch = arena_new();
+    b->next_token = 1;
+    b->has_space = true;
+    broker_read_clock(b);
+    b->logs = (struct ledger_logs){.ctx = b, .bounds = log_bounds, .not_data = log_not_data};
+    struct core_needs needs = {
+        .fixed = config->fixed, .logs = &b->logs, .expect_default = expect_default(config)};
+    b->core = core_new(&needs);
+    topics_clamp_replication(b->core->topics, config->clamp_replication);
+    int error = recover(b, ret_why, why_cap);
+    if (error) {
+        broker_free(b);
+        return error;
+    }
+    conn_handlers(b);
+    b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
+    b->space_due_ms = b->now_ms;
+    b->retain_due_ms = b->now_ms;
+    *ret_broker = b;
+    return 0;
+}
+
+static void free_conns(struct broker *b)
+{
+    LIST_EACH(at, &b->conns)
+    {
+        struct conn *c = LIST_ITEM(at, struct conn, node);
+        struct request *r = &c->request;
+        if (c->is_asking && r->stage == REQUEST_WORKING && r->on_cancel)
+            r->on_cancel(r);
+        kw_out_free(&r->out);
+        arena_free(r->arena);
+        free(c->ranges);
+        free(c->client_id);
+        free(c->software);
+        free(c);
+    }
+}
+
+void broker_free(struct broker *b)
+{
+    if (!b)
+        return;
+    free_conns(b);
+    LIST_EACH(at, &b->listeners)
+    broker_remove_listener(b, LIST_ITEM(at, struct listener_address, node)->listener);
+    partitions_free(b->partitions);
+    b->partitions = NULL;
+    journal_close(b->journal);
+    store_close(b->store);
+    core_free(b->core);
+    map_free(b->by_conn);
+    map_free(b->by_token);
+    heap_free(&b->timers);
+    journal_batch_free(&b->batch);
+    arena_free(b->scratch);
+    free(b);
+}
+
+// ---- Listeners
+
+static struct listener_address *listener_find(struct broker *b, int listener)
+{
+    LIST_EACH(at, &b->listeners)
+    {
+        struct listener_address *l = LIST_ITEM(at, struct listener_address, node);
+        if (l->listener == listener)
+            return l;
+    }
+    return NULL;
+}
+
+void broker_add_listener(struct broker *b, int listener, const char *host, uint16_t port)
+{
+    struct listener_address *l = calloc(1, sizeof *l);
+    CHECK(l);
+    l->listener = listener;
+    l->host = str_dup(str_from(host));
+    l->instance = str_dup(STR_EMPTY);
+    l->port = port;
+    list_append(&b->listeners, &l->node);
+}
+
+void broker_set_instance(struct broker *b, int listener, const char *instance)
+{
+    struct listener_address *l = listener_find(b, listener);
+    CHECK(l);
+    free(l->instance);
+    l->instance = str_dup(str_from(instance));
+}
+
+void broker_remove_listener(struct broker *b, int listener)
+{
+    struct listener_address *l = listener_find(b, listener);
+    if (!l)
+        return;
+    LIST_EACH(at, &b->conns)
+    {
+        struct conn *c = LIST_ITEM(at, struct conn, node);
+        if (c->peer.listener == listener)
+            c->instance = "";
+    }
+    list_remove(&l->node);
+    free(l->host);
+    free(l->instance);
+    free(l);
+}
+
+void broker_address(struct broker *b, int listener, struct str *ret_host, int32_t *ret_port)
+{
+    const struct listener_address *l = listener_find(b, listener);
+    if (!l && !list_is_empty(&b->listeners)) // it was removed: any that is left will do
+        l = LIST_ITEM(b->listeners.next, struct listener_address, node);
+    *ret_host = l ? str_from(l->host) : STR_EMPTY;
+    *ret_port = l ? l->port : -1;
+}
+
+// ---- The parts
+
+struct core *broker_core(struct broker *b)
+{
+    return b->core;
+}
+
+struct topics *broker_topics(struct broker *b)
+{
+    return b->core->topics;
+}
+
+struct ledger *broker_ledger(struct broker *b)
+{
+    return b->core->ledger;
+}
+
+struct journal *broker_journal(struct broker *b)
+{
+    return b->journal;
+}
+
+struct partitions *broker_partitions(struct broker *b)
+{
+    return b->partitions;
+}
+
+struct net *broker_net(struct broker *b)
+{
+    return b->config.net;
+}
+
+struct store *broker_store(struct broker *b)
+{
+    return b->store;
+}
+
+struct disk *broker_disk(struct broker *b)
+{
+    return b->config.disk;
+}
+
+struct log_sink *broker_log(struct broker *b)
+{
+    return b->config.log;
+}
+
+const char *broker_dir(const struct broker *b)
+{
+    return b->config.dir;
+}
+
+struct config_view broker_view(struct broker *b)
+{
+    return topics_broker_view(b->core->topics);
+}
+
+struct str broker_cluster_id(const struct broker *b)
+{
+    return str_from(b->cluster_id);
+}
+
+uint64_t broker_now_ms(struct broker *b)
+{
+    return b->now_ms;
+}
+
+int64_t broker_wall_ms(struct broker *b)
+{
+    return b->wall_ms;
+}
+
+struct uuid broker_fresh_uuid(struct broker *b)
+{
+    return entropy_uuid(b->config.entropy);
+}
+
+struct asker broker_asker(struct broker *b)
+{
+    return (struct asker){.client_id = STR("tally"),
+                          .host = STR_EMPTY,
+                          .principal = STR("User:tally"),
+                          .software = STR_EMPTY,
+                          .now_ms = b->now_ms,
+                          .wall_ms = b->wall_ms,
+                          .fresh = broker_fresh_uuid(b)};
+}
+
+// ---- Running
+
+void broker_fail(struct broker *b, int error, const char *what)
+{
+    if (b->failure)
+        return;
+    b->failure = error;
+    log_event(b->config.log, LOG_ERROR, "stopping: %s: %s", what, strerror(-error));
+}
+
+static uint64_t next_due_ms(struct broker *b)
+{
+    uint64_t due = core_next_due_ms(b->core);
+    const struct timer *t = heap_first(&b->timers);
+    if (t && t->due_ms < due)
+        due = t->due_ms;
+    const uint64_t others[] = {b->ledger_due_ms, b->retain_due_ms, b->space_due_ms};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i] < due)
+            due = others[i];
+    return due;
+}
+
+int broker_timeout_ms(struct broker *b)
+{
+    if (b->failure || b->phase == PHASE_CLOSING)
+        return 0;
+    uint64_t due = next_due_ms(b);
+    if (b->phase == PHASE_DRAINING && b->cut_ms < due)
+        due = b->cut_ms;
+    uint64_t now = clock_now_ms(b->config.clock);
+    if (due <= now)
+        return 0;
+    return due - now > 60000 ? 60000 : (int)(due - now);
+}
+
+static void take_syncs(struct broker *b)
+{
+    struct disk_done done;
+    while (disk_poll_done(b->config.disk, &done)) {
+        if (done.cookie != JOURNAL_COOKIE) {
+            (void)partitions_sync_done(b->partitions, done.cookie, done.error);
+            continue;
+        }
+        int error = journal_sync_done(b->journal, done.error);
+        if (error)
+            broker_fail(b, error, "journal: sync");
+        else
+            partitions_journal_synced(b->partitions, journal_synced(b->journal), b->wall_ms);
+    }
+    if (!b->failure)
+        commit_release(b);
+}
+
+static void fire_core_timers(struct broker *b)
+{
+    for (bool fired = true; fired && !b->failure;) {
+        struct arena *a = commit_scratch(b);
+        struct effects fx;
+        effects_init(&fx, a);
+        fired = core_tick(b->core, b->now_ms, b->wall_ms, &fx);
+        if (fired)
+            broker_commit(b, &fx);
+        commit_scratch_done(b, a);
+    }
+}
+
+static void housekeeping(struct broker *b)
+{
+    if (b->now_ms >= b->space_due_ms) {
+        b->space_due_ms = b->now_ms + SPACE_CHECK_MS;
+        bool had = b->has_space;
+        if (store_check_space(b->store) == 0)
+            b->has_space = store_has_space(b->store);
+        if (had != b->has_space)
+            log_event(b->config.log, LOG_WARN,
+                      b->has_space ? "%s: there is room again, produce is taken"
+                                   : "%s: the disk is almost full, produce is refused",
+                      b->config.dir);
+    }
+    if (b->now_ms >= b->retain_due_ms) {
+        struct config_view view = broker_view(b);
+        int64_t every = config_i64(&view, "log.retention.check.interval.ms");
+        b->retain_due_ms = b->now_ms + (uint64_t)every;
+        partitions_retain(b->partitions, b->wall_ms);
+    }
+    if (b->now_ms >= b->ledger_due_ms) {
+        b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
+        commit_ledger(b, true);
+    }
+    if (journal_wants_snapshot(b->journal) && !b->failure) {
+        int error = commit_snapshot(b);
+        if (error)
+            broker_fail(b, error, "journal: snapshot");
+    }
+}
+
+// Timers must not overtake input that came before them: after a stall everything that waits in
+// the sockets is taken first. Input without end must not keep timers off for ever either.
+static bool timers_may_fire(struct broker *b, bool input_was_empty)
+{
+    if (input_was_empty || next_due_ms(b) > b->now_ms) {
+        b->busy_passes = 0;
+        return input_was_empty;
+    }
+    if (++b->busy_passes < BUSY_PASSES_MAX)
+        return false;
+    b->busy_passes = 0;
+    return true;
+}
+
+// ---- Stopping
+
+void broker_stop(struct broker *b)
+{
+    if (b->phase != PHASE_RUNNING)
+        return;
+    broker_read_clock(b);
+    log_event(b->config.log, LOG_INFO, "stopping");
+    b->phase = PHASE_DRAINING;
+    b->cut_ms = b->now_ms + STOP_GRACE_MS;
+    LIST_EACH(at, &b->listeners)
+    net_unlisten(b->config.net, LIST_ITEM(at, struct listener_address, node)->listener);
+    LIST_EACH(at, &b->conns)
+    {
+        struct conn *c = LIST_ITEM(at, struct conn, node);
+        struct request *r = &c->request;
+        if (c->is_asking && r->stage == REQUEST_WORKING && r->on_hurry)
+            r->on_hurry(r);
+    }
+}
+
+static bool has_unfinished(struct broker *b)
+{
+    LIST_EACH(at, &b->conns)
+    {
+        struct conn *c = LIST_ITEM(at, struct conn, node);
+        bool is_produce = c->is_asking && c->request.api->key == API_PRODUCE;
+        if (is_produce || (c->is_asking && c->request.stage == REQUEST_HELD) ||
+            net_is_sending(b->config.net, c->id))
+            return true;
+    }
+    return false;
+}
+
+// Everything in its order: the ledger's words into the journal, all of it durable, then the marker
+// that says so. What fails here leaves the directory as after a crash, which is safe.
+static int close_store(struct broker *b)
+{
+    commit_ledger(b, false);
+    commit_ledger(b, true);
+    int error = b->failure;
+    if (!error)
+        error = partitions_close_clean(b->partitions);
+    if (!error)
+        error = journal_sync(b->journal);
+    if (!error)
+        error = commit_snapshot(b);
+    if (error)
+        return error;
+    uint64_t position = journal_position(b->journal);
+    journal_close(b->journal);
+    b->journal = NULL;
+    error = store_close_clean(b->store, position);
+    b->store = NULL;
+    return error;
+}
+
+static void stop_step(struct broker *b)
+{
+    if (b->failure)
+        b->phase = PHASE_CLOSING;
+    if (b->phase == PHASE_DRAINING && (!has_unfinished(b) || b->now_ms >= b->cut_ms))
+        b->phase = PHASE_CLOSING;
+    if (b->phase != PHASE_CLOSING)
+        return;
+    LIST_EACH(at, &b->conns)
+    net_close(b->config.net, LIST_ITEM(at, struct conn, node)->id);
+    if (!list_is_empty(&b->conns))
+        return;
+    if (!b->failure) {
+        int error = close_store(b);
+        if (error)
+            broker_fail(b, error, "closing the data directory");
+    }
+    b->phase = PHASE_STOPPED;
+    log_event(b->config.log, b->failure ? LOG_ERROR : LOG_INFO, "stopped");
+}
+
+void broker_step(struct broker *b, bool input_was_empty)
+{
+    if (b->phase == PHASE_STOPPED)
+        return;
+    broker_read_clock(b);
+    take_syncs(b);
+    if (!b->failure && timers_may_fire(b, input_was_empty)) {
+        fire_core_timers(b);
+        dispatch_fire_timers(b);
+        housekeeping(b);
+    }
+    if (!b->failure) {
+        partitions_flush(b->partitions, b->wall_ms);
+        commit_ledger(b, false);
+        commit_sync(b);
+    }
+    if (b->phase != PHASE_RUNNING || b->failure)
+        stop_step(b);
+}
+
+bool broker_is_stopped(const struct broker *b)
+{
+    return b->phase == PHASE_STOPPED;
+}
+
+int broker_failure(const struct broker *b)
+{
+    return b->failure;
+}

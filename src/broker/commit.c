@@ -1,0 +1,169 @@
+// Decisions become durable here, and answers wait here until they may leave.
+#include "broker/internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+// What is decided without a request (timers, the ledger) uses one arena, which two decisions
+// never share: a decision can lead to another while it is committed.
+struct arena *commit_scratch(struct broker *b)
+{
+    if (b->scratch_in_use)
+        return arena_new();
+    b->scratch_in_use = true;
+    return b->scratch;
+}
+
+void commit_scratch_done(struct broker *b, struct arena *a)
+{
+    if (a != b->scratch) {
+        arena_free(a);
+        return;
+    }
+    arena_reset(a);
+    b->scratch_in_use = false;
+}
+
+// The commits of a drill's consumers, one event a partition.
+static void tell_tap_of_commits(struct broker *b, const struct request *r, const void *response)
+{
+    if (!b->tap.on_event || r->api->key != API_OFFSET_COMMIT || !r->body)
+        return;
+    const struct offset_commit_request *q = r->body;
+    const struct offset_commit_response *p = response;
+    for (int32_t i = 0; i < p->n_topics && i < q->n_topics; i++)
+        for (int32_t k = 0; k < p->topics[i].n_partitions; k++) {
+            if (k >= q->topics[i].n_partitions)
+                break;
+            const struct topic *t = r->version >= 10
+                                        ? topics_by_id(b->core->topics, q->topics[i].topic_id)
+                                        : topics_by_name(b->core->topics, q->topics[i].name);
+            struct tap_event e = {
+                .kind = TAP_COMMIT,
+                .conn = r->asker.conn,
+                .listener = r->conn->peer.listener,
+                .group = q->group_id,
+                .member = q->member_id,
+                .client_id = r->asker.client_id,
+                .topic = t ? t->name : q->topics[i].name,
+                .partition = q->topics[i].partitions[k].partition_index,
+                .offset = q->topics[i].partitions[k].committed_offset,
+                .code = (enum kerr)p->topics[i].partitions[k].error_code,
+            };
+            if (t)
+                e.topic_id = t->id;
+            b->tap.on_event(b->tap.user, &e);
+        }
+}
+
+static void apply_all(struct broker *b, struct effects *fx)
+{
+    bool topics_changed = false;
+    uint64_t before = topics_version(b->core->topics) + topics_config_version(b->core->topics);
+    for (const struct effect_record *e = fx->first_record; e; e = e->next)
+        core_apply(b->core, e->type, e->record);
+    uint64_t after = topics_version(b->core->topics) + topics_config_version(b->core->topics);
+    topics_changed = before != after;
+    if (!topics_changed)
+        return;
+    int error = partitions_follow(b->partitions, journal_position(b->journal), b->wall_ms);
+    if (error)
+        broker_fail(b, error, "a partition could not be opened");
+}
+
+uint64_t broker_commit(struct broker *b, struct effects *fx)
+{
+    if (fx->first_record && !b->failure) {
+        journal_batch_clear(&b->batch);
+        for (const struct effect_record *e = fx->first_record; e; e = e->next)
+            journal_batch_add(&b->batch, e->type, e->record);
+        uint64_t position = 0;
+        int error = journal_append(b->journal, &b->batch, &position);
+        if (error)
+            broker_fail(b, error, "journal: append");
+        else
+            apply_all(b, fx);
+    }
+    // Answers leave after all of them are encoded: what leaves frees its request, which the others
+    // may point into. After a failure nothing is applied, so nothing may be answered.
+    b->committing++;
+    for (const struct effect_reply *e = fx->first_reply; e && !b->failure; e = e->next) {
+        struct request *r = request_by_token(b, e->token);
+        if (!r)
+            continue; // its connection is gone
+        tell_tap_of_commits(b, r, e->response);
+        request_reply(r, e->response);
+    }
+    if (--b->committing == 0 && fx->first_reply)
+        commit_release(b);
+    return journal_position(b->journal);
+}
+
+void commit_hold(struct broker *b, struct request *r)
+{
+    if (b->committing == 0 && r->position <= journal_synced(b->journal)) {
+        conn_send(b, r);
+        return;
+    }
+    r->stage = REQUEST_HELD;
+    list_append(&b->held, &r->node);
+}
+
+void commit_release(struct broker *b)
+{
+    uint64_t synced = journal_synced(b->journal);
+    LIST_EACH(at, &b->held)
+    {
+        struct request *r = LIST_ITEM(at, struct request, node);
+        // Not all stand in order: what the tap held back comes late.
+        if (r->position <= synced)
+            conn_send(b, r);
+    }
+}
+
+void commit_sync(struct broker *b)
+{
+    if (!b->failure)
+        journal_sync_start(b->journal, JOURNAL_COOKIE);
+}
+
+void commit_ledger(struct broker *b, bool snapshot)
+{
+    struct arena *a = commit_scratch(b);
+    struct effects fx;
+    effects_init(&fx, a);
+    if (snapshot)
+        ledger_snapshot(b->core->ledger, &fx);
+    else
+        ledger_emit(b->core->ledger, &fx);
+    if (fx.first_record)
+        broker_commit(b, &fx);
+    commit_scratch_done(b, a);
+}
+
+static int write_snapshot(struct journal_snapshot *s, const struct effects *fx)
+{
+    for (const struct effect_record *e = fx->first_record; e; e = e->next) {
+        int error = journal_snapshot_add(s, e->type, e->record);
+        if (error) {
+            journal_snapshot_abort(s);
+            return error;
+        }
+    }
+    return journal_snapshot_commit(s);
+}
+
+int commit_snapshot(struct broker *b)
+{
+    struct journal_snapshot *s = NULL;
+    int error = journal_snapshot_begin(b->journal, &s);
+    if (error)
+        return error;
+    struct arena *a = commit_scratch(b);
+    struct effects fx;
+    effects_init(&fx, a);
+    core_snapshot(b->core, &fx);
+    error = write_snapshot(s, &fx);
+    commit_scratch_done(b, a);
+    return error;
+}

@@ -1,0 +1,357 @@
+// Connections: frames in, answers out, and what the ledger must know of both.
+#include "broker/api/api.h"
+#include "broker/internal.h"
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct conn *conn_find(struct broker *b, uint64_t id)
+{
+    return map_get(b->by_conn, key_u64(&id));
+}
+
+static struct listener_address *listener_of(struct broker *b, int listener)
+{
+    LIST_EACH(at, &b->listeners)
+    {
+        struct listener_address *l = LIST_ITEM(at, struct listener_address, node);
+        if (l->listener == listener)
+            return l;
+    }
+    return NULL;
+}
+
+static void tell_tap(struct broker *b, const struct conn *c, enum tap_event_kind kind)
+{
+    if (!b->tap.on_event)
+        return;
+    struct tap_event e = {.kind = kind,
+                          .conn = c->id,
+                          .listener = c->peer.listener,
+                          .client_id = str_from(c->client_id)};
+    b->tap.on_event(b->tap.user, &e);
+}
+
+static bool on_open(void *user, uint64_t id, const struct net_peer *peer)
+{
+    struct broker *b = user;
+    if (b->phase != PHASE_RUNNING)
+        return false;
+    struct conn *c = calloc(1, sizeof *c);
+    CHECK(c);
+    c->id = id;
+    c->peer = *peer;
+    snprintf(c->host, sizeof c->host, "/%s", peer->host);
+    c->client_id = str_dup(STR_EMPTY);
+    c->software = str_dup(STR_EMPTY);
+    struct listener_address *l = listener_of(b, peer->listener);
+    c->instance = l ? l->instance : "";
+    list_append(&b->conns, &c->node);
+    map_put(b->by_conn, key_u64(&id), c);
+    log_event(b->config.log, LOG_DEBUG, "connection %" PRIu64 " from %s:%u opened", id, peer->host,
+              peer->port);
+    tell_tap(b, c, TAP_CONN_OPEN);
+    return true;
+}
+
+static void conn_drop(struct broker *b, struct conn *c, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void conn_drop(struct broker *b, struct conn *c, const char *format, ...)
+{
+    char why[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, sizeof why, format, args);
+    va_end(args);
+    log_event(b->config.log, LOG_WARN, "connection %" PRIu64 " from %s:%u closed: %s", c->id,
+              c->peer.host, c->peer.port, why);
+    net_close(b->config.net, c->id);
+}
+
+void request_fail(struct request *r, const char *format, ...)
+{
+    char why[480];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, sizeof why, format, args);
+    va_end(args);
+    conn_drop(r->broker, r->conn, "%s v%d: %s", r->api->name, r->version, why);
+}
+
+// The ledger learns of a connection with its first request, and again when it turns out to be
+// somebody else's.
+void conn_identify(struct broker *b, struct conn *c)
+{
+    c->is_known = true;
+    struct ledger_identity who = {.principal = STR("User:ANONYMOUS"),
+                                  .host = str_from(c->host),
+                                  .client_id = str_from(c->client_id),
+                                  .software = str_from(c->software)};
+    ledger_conn_opened(b->core->ledger, broker_time(b), c->id, &who, str_from(c->instance));
+}
+
+void conn_set_software(struct broker *b, struct conn *c, struct str name, struct str version)
+{
+    struct buf text = {0};
+    buf_printf(&text, "%.*s %.*s", STR_FMT(name), STR_FMT(version));
+    struct str now = {(const char *)text.ptr, (int32_t)text.len};
+    if (!str_eq(now, str_from(c->software))) {
+        free(c->software);
+        c->software = str_dup(now);
+        conn_identify(b, c);
+    }
+    buf_free(&text);
+}
+
+static void take_client_id(struct broker *b, struct conn *c, struct str client_id)
+{
+    if (c->is_known && str_eq(client_id, str_from(c->client_id)))
+        return;
+    free(c->client_id);
+    c->client_id = str_dup(client_id);
+    conn_identify(b, c);
+}
+
+static struct request *request_begin(struct broker *b, struct conn *c,
+                                     const struct request_header *h, const struct kw_api *api)
+{
+    struct request *r = &c->request;
+    CHECK(!c->is_asking);
+    struct arena *arena = r->arena ? r->arena : arena_new();
+    *r = (struct request){
+        .broker = b, .conn = c, .api = api, .version = h->api_version, .arena = arena};
+    r->correlation_id = h->correlation_id;
+    list_init(&r->node);
+    r->stage = REQUEST_WORKING;
+    r->asker = (struct asker){.token = b->next_token++,
+                              .conn = c->id,
+                              .version = h->api_version,
+                              .client_id = str_from(c->client_id),
+                              .host = str_from(c->host),
+                              .principal = STR("User:ANONYMOUS"),
+                              .software = str_from(c->software),
+                              .now_ms = b->now_ms,
+                              .wall_ms = b->wall_ms,
+                              .fresh = broker_fresh_uuid(b)};
+    c->is_asking = true;
+    c->n_ranges = 0;
+    map_put(b->by_token, key_u64(&r->asker.token), r);
+    return r;
+}
+
+void conn_request_done(struct broker *b, struct request *r)
+{
+    map_remove(b->by_token, key_u64(&r->asker.token));
+    list_remove(&r->node);
+    heap_cancel(&b->timers, &r->timer);
+    kw_out_free(&r->out);
+    r->out = (struct kw_out){0};
+    r->stage = REQUEST_FREE;
+    r->conn->is_asking = false;
+    // A request that needed much leaves little behind: arena_reset keeps the first block.
+    arena_reset(r->arena);
+}
+
+// An unknown api or version cannot be answered, but for ApiVersions: its answer in version 0 says
+// which versions there are.
+static struct request *refuse_or_begin(struct broker *b, struct conn *c, struct request_header *h)
+{
+    const struct kw_api *api = kw_api(h->api_key);
+    if (api && h->api_key == API_API_VERSIONS) {
+        h->api_version = 0;
+        return request_begin(b, c, h, api);
+    }
+    if (!api || !api_find(h->api_key))
+        conn_drop(b, c, "api %d is not served", h->api_key);
+    else
+        conn_drop(b, c, "%s version %d is not served (%d to %d are)", api->name, h->api_version,
+                  api->min_version, api->max_version);
+    return NULL;
+}
+
+static void on_frame(void *user, uint64_t id, struct bytes frame)
+{
+    struct broker *b = user;
+    struct conn *c = conn_find(b, id);
+    CHECK(c);
+    broker_read_clock(b);
+    if (b->phase != PHASE_RUNNING) {
+        net_close(b->config.net, id);
+        return;
+    }
+    struct request_header h;
+    struct bytes body = {0};
+    int error = frame_read_request(frame, &h, &body);
+    if (error == -EBADMSG) {
+        conn_drop(b, c, "a frame of %zu bytes is no request", frame.len);
+        return;
+    }
+    take_client_id(b, c, h.client_id);
+    if (error == -EPROTONOSUPPORT || !api_find(h.api_key)) {
+        struct request *r = refuse_or_begin(b, c, &h);
+        if (r)
+            dispatch(b, r);
+        return;
+    }
+    struct request *r = request_begin(b, c, &h, kw_api(h.api_key));
+    r->body = arena_alloc(r->arena, kw_size_in_memory(r->api->request));
+    kw_init(r->api->request, r->body);
+    const char *why = "";
+    error = kw_decode(r->api->request, r->version, body, r->arena, r->body, &why);
+    if (error)
+        request_fail(r, "%s", why);
+    else
+        dispatch(b, r);
+}
+
+static void on_eof(void *user, uint64_t id)
+{
+    struct broker *b = user;
+    struct conn *c = conn_find(b, id);
+    broker_read_clock(b);
+    if (c && c->is_asking && c->request.stage == REQUEST_WORKING && c->request.on_hurry)
+        c->request.on_hurry(&c->request);
+}
+
+// What the last answers came to. An answer that the kernel never took whole cannot be read by a
+// client: all of it is taken back. One that the other kernel acknowledged was delivered there.
+static void settle_answers(struct broker *b, struct conn *c, const struct net_end *end)
+{
+    struct ledger *l = b->core->ledger;
+    uint64_t acked = 0;
+    for (uint64_t i = 0; i < ANSWERS_KEPT && i < c->n_answers; i++) {
+        const struct sent_answer *a = &c->answers[(c->n_answers - i) % ANSWERS_KEPT];
+        if (a->end_bytes <= end->acked_bytes && a->number > acked)
+            acked = a->number;
+    }
+    if (acked > 0)
+        ledger_answer_acked(l, c->id, acked);
+    const struct sent_answer *last = &c->answers[c->n_answers % ANSWERS_KEPT];
+    bool was_cut = c->is_asking || (c->n_answers > 0 && last->end_bytes > end->sent_bytes);
+    if (!was_cut)
+        return;
+    uint64_t number = c->n_answers + (c->is_asking ? 1 : 0);
+    for (size_t i = 0; i < c->n_ranges; i++) {
+        const struct sent_range *s = &c->ranges[i];
+        ledger_answer_cut(l, c->id, number, s->topic_id, s->partition, s->from);
+    }
+    int16_t api = c->is_asking ? c->request.api->key : c->last_api;
+    uint64_t token = c->is_asking ? c->request.asker.token : c->last_token;
+    if (api == API_OFFSET_COMMIT)
+        ledger_commit_unanswered(l, broker_time(b), c->id, token);
+}
+
+static void log_close(struct broker *b, const struct conn *c, const struct net_end *end)
+{
+    struct log_sink *log = b->config.log;
+    if (end->reason == NET_CLOSED_BAD_FRAME)
+        log_event(log, LOG_WARN,
+                  "connection %" PRIu64 " from %s:%u closed: a frame of %" PRId32
+                  " bytes is beyond socket.request.max.bytes",
+                  c->id, c->peer.host, c->peer.port, end->frame_len);
+    else if (end->reason == NET_CLOSED_FULL)
+        log_event(log, LOG_WARN,
+                  "connection %" PRIu64 " from %s:%u closed: requests that are not complete yet "
+                  "fill the memory set aside for them",
+                  c->id, c->peer.host, c->peer.port);
+    else
+        log_event(log, LOG_DEBUG, "connection %" PRIu64 " from %s:%u ended", c->id, c->peer.host,
+                  c->peer.port);
+}
+
+static void on_close(void *user, uint64_t id, const struct net_end *end)
+{
+    struct broker *b = user;
+    struct conn *c = conn_find(b, id);
+    CHECK(c);
+    broker_read_clock(b);
+    log_close(b, c, end);
+    settle_answers(b, c, end);
+    if (c->is_asking) {
+        struct request *r = &c->request;
+        if (r->on_cancel && r->stage == REQUEST_WORKING)
+            r->on_cancel(r);
+        conn_request_done(b, r);
+    }
+    core_conn_closed(b->core, id);
+    ledger_conn_closed(b->core->ledger, broker_time(b), id);
+    tell_tap(b, c, TAP_CONN_CLOSED);
+    map_remove(b->by_conn, key_u64(&id));
+    list_remove(&c->node);
+    arena_free(c->request.arena);
+    free(c->ranges);
+    free(c->client_id);
+    free(c->software);
+    free(c);
+}
+
+static void on_accept_paused(void *user, int error)
+{
+    struct broker *b = user;
+    log_event(b->config.log, LOG_WARN,
+              error == -EUSERS ? "accepting pauses: max.connections are open"
+                               : "accepting pauses: %s; raise the limit of open files",
+              strerror(-error));
+}
+
+void conn_handlers(struct broker *b)
+{
+    struct net_handler h = {.user = b,
+                            .on_open = on_open,
+                            .on_frame = on_frame,
+                            .on_eof = on_eof,
+                            .on_close = on_close,
+                            .on_accept_paused = on_accept_paused};
+    net_set_handler(b->config.net, &h);
+}
+
+void conn_send(struct broker *b, struct request *r)
+{
+    struct conn *c = r->conn;
+    if (r->drops_answer) {
+        net_close(b->config.net, c->id); // is_asking stays set: the answer never left
+        return;
+    }
+    struct sent_answer *a = &c->answers[(c->n_answers + 1) % ANSWERS_KEPT];
+    a->number = ++c->n_answers;
+    a->end_bytes = net_queued(b->config.net, c->id) + kw_out_total(&r->out);
+    c->last_api = r->api->key;
+    c->last_token = r->asker.token;
+    struct kw_out out = r->out;
+    r->out = (struct kw_out){0};
+    conn_request_done(b, r);
+    net_send(b->config.net, c->id, &out);
+    kw_out_free(&out);
+}
+
+void request_sending(struct request *r, struct uuid topic_id, struct str topic, int32_t partition,
+                     struct ledger_range range)
+{
+    struct broker *b = r->broker;
+    struct conn *c = r->conn;
+    ledger_sending(b->core->ledger, broker_time(b), c->id, topic_id, partition, range,
+                   c->n_answers + 1);
+    if (c->n_ranges == c->cap_ranges) {
+        c->cap_ranges = c->cap_ranges ? c->cap_ranges * 2 : 8;
+        c->ranges = realloc(c->ranges, c->cap_ranges * sizeof *c->ranges);
+        CHECK(c->ranges);
+    }
+    c->ranges[c->n_ranges++] = (struct sent_range){topic_id, partition, range.from};
+    if (!b->tap.on_event)
+        return;
+    struct tap_event e = {.kind = TAP_SENT,
+                          .conn = c->id,
+                          .listener = c->peer.listener,
+                          .client_id = r->asker.client_id,
+                          .topic_id = topic_id,
+                          .topic = topic,
+                          .partition = partition,
+                          .offset = range.from,
+                          .end = range.to};
+    b->tap.on_event(b->tap.user, &e);
+}

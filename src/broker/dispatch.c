@@ -1,0 +1,168 @@
+// From a decoded request to its handler, and from a response to the encoded answer.
+#include "broker/api/api.h"
+#include "broker/internal.h"
+#include "wire/frame.h"
+
+#include <inttypes.h>
+
+struct request *request_by_token(struct broker *b, uint64_t token)
+{
+    return map_get(b->by_token, key_u64(&token));
+}
+
+void *request_response(struct request *r)
+{
+    void *response = arena_alloc(r->arena, kw_size_in_memory(r->api->response));
+    kw_init(r->api->response, response);
+    return response;
+}
+
+static void handle(struct broker *b, struct request *r)
+{
+    r->stage = REQUEST_WORKING;
+    log_event(b->config.log, LOG_DEBUG, "connection %" PRIu64 ": %s v%d", r->asker.conn,
+              r->api->name, r->version);
+    api_find(r->api->key)(r);
+}
+
+// A commit that a drill keeps from being applied was still sent by its member.
+static void tell_dropped_commit(struct broker *b, const struct request *r)
+{
+    if (r->api->key != API_OFFSET_COMMIT || !r->body)
+        return;
+    const struct offset_commit_request *q = r->body;
+    struct ledger_commit c = {.conn = r->asker.conn,
+                              .group = q->group_id,
+                              .member = q->member_id,
+                              .who = {.principal = r->asker.principal,
+                                      .host = r->asker.host,
+                                      .client_id = r->asker.client_id,
+                                      .software = r->asker.software},
+                              .generation = q->generation_id_or_member_epoch};
+    for (int32_t i = 0; i < q->n_topics; i++)
+        for (int32_t k = 0; k < q->topics[i].n_partitions; k++) {
+            const struct topic *t = r->version >= 10
+                                        ? topics_by_id(b->core->topics, q->topics[i].topic_id)
+                                        : topics_by_name(b->core->topics, q->topics[i].name);
+            if (!t)
+                continue;
+            c.topic_id = t->id;
+            c.partition = q->topics[i].partitions[k].partition_index;
+            c.offset = q->topics[i].partitions[k].committed_offset;
+            ledger_commit_dropped(b->core->ledger, broker_time(b), &c);
+        }
+}
+
+void dispatch(struct broker *b, struct request *r)
+{
+    enum kerr code = KERR_UNKNOWN_SERVER_ERROR;
+    enum tap_act act = TAP_PASS;
+    if (b->tap.on_request && r->body)
+        act = b->tap.on_request(b->tap.user, r, &code);
+    switch (act) {
+    case TAP_PASS:
+        handle(b, r);
+        return;
+    case TAP_HOLD:
+        r->stage = REQUEST_TAPPED;
+        return;
+    case TAP_FAIL:
+        tell_dropped_commit(b, r);
+        request_reply(r, request_error_response(r, code));
+        return;
+    case TAP_DROP:
+        tell_dropped_commit(b, r);
+        net_close(b->config.net, r->asker.conn);
+        return;
+    default:
+        UNREACHABLE();
+    }
+}
+
+// Goes on with what the tap held.
+void dispatch_tapped(struct broker *b, struct request *r)
+{
+    if (r->stage == REQUEST_TAPPED) {
+        r->asker.now_ms = b->now_ms;
+        r->asker.wall_ms = b->wall_ms;
+        handle(b, r);
+    } else if (r->stage == REQUEST_TAPPED_ANSWER) {
+        commit_hold(b, r);
+    }
+}
+
+// True when the answer may go on its way now.
+static bool answer_passes(struct broker *b, struct request *r, void **response)
+{
+    if (!b->tap.on_response || !r->body)
+        return true;
+    enum kerr code = KERR_UNKNOWN_SERVER_ERROR;
+    switch (b->tap.on_response(b->tap.user, r, *response, &code)) {
+    case TAP_PASS:
+        return true;
+    case TAP_HOLD:
+        return false;
+    case TAP_FAIL:
+        *response = request_error_response(r, code);
+        return true;
+    case TAP_DROP:
+        r->drops_answer = true;
+        return true;
+    default:
+        UNREACHABLE();
+    }
+}
+
+static void encode(struct request *r, void *response)
+{
+    kw_out_clear(&r->out);
+    frame_write_response(r->api, r->version, r->correlation_id, response, &r->out);
+}
+
+static void answer(struct request *r, void *response, uint64_t position)
+{
+    struct broker *b = r->broker;
+    CHECK(r->stage == REQUEST_WORKING);
+    heap_cancel(&b->timers, &r->timer);
+    bool passes = answer_passes(b, r, &response);
+    encode(r, response);
+    r->position = position;
+    if (passes)
+        commit_hold(b, r);
+    else
+        r->stage = REQUEST_TAPPED_ANSWER;
+}
+
+void request_reply(struct request *r, void *response)
+{
+    answer(r, response, journal_position(r->broker->journal));
+}
+
+void request_reply_now(struct request *r, void *response)
+{
+    answer(r, response, 0);
+}
+
+void request_no_reply(struct request *r)
+{
+    struct broker *b = r->broker;
+    uint64_t conn = r->asker.conn;
+    conn_request_done(b, r);
+    net_skip(b->config.net, conn);
+}
+
+void request_wait(struct request *r, uint64_t due_ms)
+{
+    heap_cancel(&r->broker->timers, &r->timer);
+    if (due_ms > 0)
+        heap_set(&r->broker->timers, &r->timer, due_ms);
+}
+
+void dispatch_fire_timers(struct broker *b)
+{
+    for (struct timer *t; (t = heap_pop_due(&b->timers, b->now_ms));) {
+        struct request *r = LIST_ITEM(t, struct request, timer);
+        CHECK(r->on_due);
+        r->on_due(r);
+    }
+}

@@ -1,0 +1,138 @@
+#pragma once
+// What the files of src/broker share, and nobody else sees.
+
+#include "base/heap.h"
+#include "base/map.h"
+#include "broker/broker.h"
+#include "broker/partition.h"
+#include "broker/request.h"
+#include "broker/tap.h"
+#include "core/core.h"
+#include "core/group/group.h"
+#include "core/ledger/ledger.h"
+#include "os/clock.h"
+#include "os/entropy.h"
+#include "os/log.h"
+#include "os/net.h"
+#include "store/journal.h"
+#include "store/store.h"
+
+// Names the journal's syncs; partitions name theirs by address.
+#define JOURNAL_COOKIE 0
+// Answers of one connection that may lie in the kernel unacknowledged and are told apart.
+#define ANSWERS_KEPT 64
+
+struct listener_address {
+    struct list node;
+    int listener;
+    char *host;     // owned
+    char *instance; // owned; "" when nobody's
+    int32_t port;
+};
+
+// Records that the last answer of a connection holds.
+struct sent_range {
+    struct uuid topic_id;
+    int32_t partition;
+    int64_t from;
+};
+
+struct sent_answer {
+    uint64_t number;
+    uint64_t end_bytes; // of the connection's life
+};
+
+struct conn {
+    struct list node; // in broker.conns
+    uint64_t id;
+    struct net_peer peer;
+    char host[52];        // "/127.0.0.1"
+    char *client_id;      // owned, of the last request
+    char *software;       // owned, "" until ApiVersions v3+
+    const char *instance; // of its listener, "" when none
+    bool is_known;        // the ledger was told
+    bool is_asking;       // request is in use
+    struct request request;
+    uint64_t n_answers;
+    struct sent_answer answers[ANSWERS_KEPT]; // ring by number
+    struct sent_range *ranges;                // owned: of the last answer
+    size_t n_ranges;
+    size_t cap_ranges;
+    int16_t last_api;
+    uint64_t last_token;
+};
+
+enum broker_phase {
+    PHASE_RUNNING,
+    PHASE_DRAINING, // answers finish
+    PHASE_CLOSING,  // connections close
+    PHASE_STOPPED,
+};
+
+struct broker {
+    struct broker_config config;
+    struct store *store;           // owned
+    struct journal *journal;       // owned
+    struct core *core;             // owned
+    struct partitions *partitions; // owned
+    struct ledger_logs logs;
+    struct store_start start;
+    char cluster_id[23];
+
+    struct list listeners;
+    struct list conns;
+    struct map *by_conn;  // id -> struct conn
+    struct map *by_token; // token -> struct request
+    struct list held;     // requests by journal position
+    struct heap timers;   // of requests
+    uint64_t next_token;
+    struct journal_batch batch; // scratch
+    struct arena *scratch;      // of decisions without a request
+    bool scratch_in_use;
+    unsigned committing; // broker_commit() is under way, so often
+
+    uint64_t now_ms;
+    int64_t wall_ms;
+    unsigned busy_passes; // in a row, while a timer was due
+    uint64_t ledger_due_ms;
+    uint64_t retain_due_ms;
+    uint64_t space_due_ms;
+    bool has_space;
+
+    enum broker_phase phase;
+    uint64_t cut_ms; // when draining gives up
+    int failure;
+    struct tap tap;
+};
+
+static inline struct ledger_time broker_time(const struct broker *b)
+{
+    return (struct ledger_time){b->now_ms, b->wall_ms};
+}
+
+void broker_read_clock(struct broker *b);
+
+// conn.c
+void conn_handlers(struct broker *b);
+struct conn *conn_find(struct broker *b, uint64_t id);
+// Gives the encoded answer to the socket and frees the request.
+void conn_send(struct broker *b, struct request *r);
+void conn_request_done(struct broker *b, struct request *r); // frees it, answered or not
+void conn_identify(struct broker *b, struct conn *c);
+void conn_set_software(struct broker *b, struct conn *c, struct str name, struct str version);
+
+// dispatch.c
+void dispatch(struct broker *b, struct request *r); // tap, then handler
+void dispatch_tapped(struct broker *b, struct request *r);
+void dispatch_fire_timers(struct broker *b);
+
+// commit.c
+void commit_hold(struct broker *b,
+                 struct request *r);   // encoded: waits for the journal, then leaves
+void commit_release(struct broker *b); // those whose position is durable
+void commit_sync(struct broker *b);    // starts one when something waits
+void commit_ledger(struct broker *b, bool snapshot);
+// Runs decide-functions that have no request: begin, fill, broker_commit, end.
+struct arena *commit_scratch(struct broker *b);
+void commit_scratch_done(struct broker *b, struct arena *a);
+int commit_snapshot(struct broker *b); // of the journal, when it wants one, or at the stop
