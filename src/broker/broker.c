@@ -174,6 +174,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker, c
     list_init(&b->listeners);
     list_init(&b->conns);
     list_init(&b->held);
+    list_init(&b->woken);
     b->by_conn = map_new();
     b->by_token = map_new();
     b->scratch = arena_new();
@@ -204,8 +205,8 @@ static void free_conns(struct broker *b)
     {
         struct conn *c = LIST_ITEM(at, struct conn, node);
         struct request *r = &c->request;
-        if (c->is_asking && r->stage == REQUEST_WORKING && r->on_cancel)
-            r->on_cancel(r);
+        if (c->is_asking)
+            conn_abandon(r);
         kw_out_free(&r->out);
         arena_free(r->arena);
         free(c->ranges);
@@ -406,7 +407,7 @@ static uint64_t next_due_ms(struct broker *b)
 
 int broker_timeout_ms(struct broker *b)
 {
-    if (b->failure || b->phase == PHASE_CLOSING)
+    if (b->failure || b->phase == PHASE_CLOSING || !list_is_empty(&b->woken))
         return 0;
     uint64_t due = next_due_ms(b);
     if (b->phase == PHASE_DRAINING && b->cut_ms < due)
@@ -583,6 +584,7 @@ void broker_step(struct broker *b, bool input_was_empty)
     }
     if (!b->failure) {
         partitions_flush(b->partitions, b->wall_ms);
+        dispatch_fire_woken(b);
         commit_ledger(b, false);
         commit_sync(b);
     }

@@ -139,7 +139,6 @@ static struct request *request_begin(struct broker *b, struct conn *c,
                               .wall_ms = b->wall_ms,
                               .fresh = broker_fresh_uuid(b)};
     c->is_asking = true;
-    c->n_ranges = 0;
     map_put(b->by_token, key_u64(&r->asker.token), r);
     return r;
 }
@@ -223,22 +222,14 @@ static void on_eof(void *user, uint64_t id)
 static void settle_answers(struct broker *b, struct conn *c, const struct net_end *end)
 {
     struct ledger *l = b->core->ledger;
-    uint64_t acked = 0;
-    for (uint64_t i = 0; i < ANSWERS_KEPT && i < c->n_answers; i++) {
-        const struct sent_answer *a = &c->answers[(c->n_answers - i) % ANSWERS_KEPT];
-        if (a->end_bytes <= end->acked_bytes && a->number > acked)
-            acked = a->number;
-    }
-    if (acked > 0)
-        ledger_answer_acked(l, c->id, acked);
-    const struct sent_answer *last = &c->answers[c->n_answers % ANSWERS_KEPT];
-    bool was_cut = c->is_asking || (c->n_answers > 0 && last->end_bytes > end->sent_bytes);
-    if (!was_cut)
+    // Answers are numbered by where they end.
+    ledger_answer_acked(l, c->id, end->acked_bytes);
+    bool was_cut = c->last_end_bytes > end->sent_bytes;
+    if (!was_cut && !c->is_asking)
         return;
-    uint64_t number = c->n_answers + (c->is_asking ? 1 : 0);
-    for (size_t i = 0; i < c->n_ranges; i++) {
+    for (size_t i = 0; was_cut && i < c->n_ranges; i++) {
         const struct sent_range *s = &c->ranges[i];
-        ledger_answer_cut(l, c->id, number, s->topic_id, s->partition, s->from);
+        ledger_answer_cut(l, c->id, c->last_end_bytes, s->topic_id, s->partition, s->from);
     }
     int16_t api = c->is_asking ? c->request.api->key : c->last_api;
     uint64_t token = c->is_asking ? c->request.asker.token : c->last_token;
@@ -273,10 +264,8 @@ static void on_close(void *user, uint64_t id, const struct net_end *end)
     log_close(b, c, end);
     settle_answers(b, c, end);
     if (c->is_asking) {
-        struct request *r = &c->request;
-        if (r->on_cancel && r->stage == REQUEST_WORKING)
-            r->on_cancel(r);
-        conn_request_done(b, r);
+        conn_abandon(&c->request);
+        conn_request_done(b, &c->request);
     }
     core_conn_closed(b->core, id);
     ledger_conn_closed(b->core->ledger, broker_time(b), id);
@@ -310,18 +299,31 @@ void conn_handlers(struct broker *b)
     net_set_handler(b->config.net, &h);
 }
 
+void conn_abandon(struct request *r)
+{
+    if (r->stage == REQUEST_WORKING && r->on_cancel)
+        r->on_cancel(r);
+    bool is_answered = r->stage == REQUEST_HELD || r->stage == REQUEST_TAPPED_ANSWER;
+    if (is_answered && r->on_leave)
+        r->on_leave(r, r->response, 0);
+}
+
 void conn_send(struct broker *b, struct request *r)
 {
     struct conn *c = r->conn;
     if (r->drops_answer) {
-        net_close(b->config.net, c->id); // is_asking stays set: the answer never left
+        // It stays the connection's open request: an answer that never left.
+        r->stage = REQUEST_HELD;
+        net_close(b->config.net, c->id);
         return;
     }
-    struct sent_answer *a = &c->answers[(c->n_answers + 1) % ANSWERS_KEPT];
-    a->number = ++c->n_answers;
-    a->end_bytes = net_queued(b->config.net, c->id) + kw_out_total(&r->out);
+    uint64_t end_bytes = net_queued(b->config.net, c->id) + kw_out_total(&r->out);
+    c->n_ranges = 0;
+    c->last_end_bytes = end_bytes;
     c->last_api = r->api->key;
     c->last_token = r->asker.token;
+    if (r->on_leave)
+        r->on_leave(r, r->response, end_bytes);
     struct kw_out out = r->out;
     r->out = (struct kw_out){0};
     conn_request_done(b, r);
@@ -330,12 +332,11 @@ void conn_send(struct broker *b, struct request *r)
 }
 
 void request_sending(struct request *r, struct uuid topic_id, struct str topic, int32_t partition,
-                     struct ledger_range range)
+                     struct ledger_range range, uint64_t end_bytes)
 {
     struct broker *b = r->broker;
     struct conn *c = r->conn;
-    ledger_sending(b->core->ledger, broker_time(b), c->id, topic_id, partition, range,
-                   c->n_answers + 1);
+    ledger_sending(b->core->ledger, broker_time(b), c->id, topic_id, partition, range, end_bytes);
     if (c->n_ranges == c->cap_ranges) {
         c->cap_ranges = c->cap_ranges ? c->cap_ranges * 2 : 8;
         c->ranges = realloc(c->ranges, c->cap_ranges * sizeof *c->ranges);

@@ -126,7 +126,9 @@ static void answer(struct request *r, void *response, uint64_t position)
     heap_cancel(&b->timers, &r->timer);
     bool passes = answer_passes(b, r, &response);
     encode(r, response);
+    r->response = response;
     r->position = position;
+    list_remove(&r->node);
     if (passes)
         commit_hold(b, r);
     else
@@ -153,9 +155,31 @@ void request_no_reply(struct request *r)
 
 void request_wait(struct request *r, uint64_t due_ms)
 {
-    heap_cancel(&r->broker->timers, &r->timer);
-    if (due_ms > 0)
-        heap_set(&r->broker->timers, &r->timer, due_ms);
+    struct broker *b = r->broker;
+    CHECK(r->stage == REQUEST_WORKING);
+    heap_cancel(&b->timers, &r->timer);
+    list_remove(&r->node);
+    if (due_ms > b->now_ms)
+        heap_set(&b->timers, &r->timer, due_ms);
+    else if (due_ms > 0)
+        list_append(&b->woken, &r->node);
+}
+
+void dispatch_fire_woken(struct broker *b)
+{
+    // One round: what wakes itself again waits for the next step.
+    struct list now;
+    list_init(&now);
+    while (!list_is_empty(&b->woken)) {
+        struct list *first = b->woken.next;
+        list_remove(first);
+        list_append(&now, first);
+    }
+    while (!list_is_empty(&now)) {
+        struct request *r = LIST_ITEM(now.next, struct request, node);
+        list_remove(&r->node);
+        r->on_due(r);
+    }
 }
 
 void dispatch_fire_timers(struct broker *b)

@@ -19,8 +19,6 @@
 
 // Names the journal's syncs; partitions name theirs by address.
 #define JOURNAL_COOKIE 0
-// Answers of one connection that may lie in the kernel unacknowledged and are told apart.
-#define ANSWERS_KEPT 64
 
 struct listener_address {
     struct list node;
@@ -37,11 +35,6 @@ struct sent_range {
     int64_t from;
 };
 
-struct sent_answer {
-    uint64_t number;
-    uint64_t end_bytes; // of the connection's life
-};
-
 struct conn {
     struct list node; // in broker.conns
     uint64_t id;
@@ -53,9 +46,8 @@ struct conn {
     bool is_known;        // the ledger was told
     bool is_asking;       // request is in use
     struct request request;
-    uint64_t n_answers;
-    struct sent_answer answers[ANSWERS_KEPT]; // ring by number
-    struct sent_range *ranges;                // owned: of the last answer
+    uint64_t last_end_bytes;   // of the last answer
+    struct sent_range *ranges; // owned: of the last answer
     size_t n_ranges;
     size_t cap_ranges;
     int16_t last_api;
@@ -84,6 +76,7 @@ struct broker {
     struct map *by_conn;  // id -> struct conn
     struct map *by_token; // token -> struct request
     struct list held;     // requests by journal position
+    struct list woken;    // requests whose on_due is due at once
     struct heap timers;   // of requests
     uint64_t next_token;
     struct journal_batch batch; // scratch
@@ -118,6 +111,7 @@ struct conn *conn_find(struct broker *b, uint64_t id);
 // Gives the encoded answer to the socket and frees the request.
 void conn_send(struct broker *b, struct request *r);
 void conn_request_done(struct broker *b, struct request *r); // frees it, answered or not
+void conn_abandon(struct request *r); // it will not be answered: lets go of what it holds
 void conn_identify(struct broker *b, struct conn *c);
 void conn_set_software(struct broker *b, struct conn *c, struct str name, struct str version);
 
@@ -125,6 +119,7 @@ void conn_set_software(struct broker *b, struct conn *c, struct str name, struct
 void dispatch(struct broker *b, struct request *r); // tap, then handler
 void dispatch_tapped(struct broker *b, struct request *r);
 void dispatch_fire_timers(struct broker *b);
+void dispatch_fire_woken(struct broker *b);
 
 // commit.c
 void commit_hold(struct broker *b,

@@ -37,6 +37,11 @@ struct request {
     // The request goes away unanswered (its connection is gone): unlink it from what it waits for.
     void (*on_cancel)(struct request *r);
     void *state; // the handler's own, in the arena
+    // Called once with what request_reply() was given, before any byte of it is written: end_bytes
+    // is where the answer will end among the bytes of the connection's life, which also numbers
+    // it; 0 when it will never leave.
+    void (*on_leave)(struct request *r, void *response, uint64_t end_bytes);
+
     // Private to conn.c, dispatch.c and commit.c.
     enum request_stage {
         REQUEST_FREE,
@@ -45,8 +50,9 @@ struct request {
         REQUEST_TAPPED_ANSWER, // held back by the tap after it was answered
         REQUEST_HELD,          // answered, waiting for the journal
     } stage;
-    struct list node; // in broker.held
+    struct list node; // in broker.woken while it works, in broker.held once answered
     struct timer timer;
+    void *response;    // for on_leave
     struct kw_out out; // the encoded answer
     uint64_t position; // of the journal, that it waits for
     bool drops_answer; // TAP_DROP of a response
@@ -56,7 +62,8 @@ struct request {
 void *request_response(struct request *r);
 
 // Answers. The answer leaves when everything the journal holds now is durable, because it may
-// tell of it. The response need only live during the call.
+// tell of it. The
+// response lives as long as the request where on_leave is set.
 void request_reply(struct request *r, void *response);
 // The same, without waiting for the journal: the handler knows that nothing in it depends on it
 // (a Fetch, a Produce whose log was synced).
@@ -67,14 +74,14 @@ void request_fail(struct request *r, const char *format, ...) __attribute__((for
 // The response Kafka gives when the whole request fails with this code.
 void *request_error_response(struct request *r, enum kerr code);
 
-// Lets it wait: on_due is called at due_ms (monotonic; 0: no timer). May be called again.
+// Lets it wait: on_due is called at due_ms (monotonic; 0: no timer), or within this step when that
+// is not in the future. May be called again.
 void request_wait(struct request *r, uint64_t due_ms);
 
-// Records of the partition are about to leave in this request's answer: tells the ledger and
-// whoever watches, and remembers it so that an answer that never leaves is taken back. Call it
-// before request_reply().
+// From on_leave: records of the partition are in the answer that is about to be written. Tells
+// the ledger and whoever watches, and remembers it so that an answer that was cut is taken back.
 void request_sending(struct request *r, struct uuid topic_id, struct str topic, int32_t partition,
-                     struct ledger_range range);
+                     struct ledger_range range, uint64_t end_bytes);
 
 // A request by its token; NULL when it was answered or its connection is gone.
 struct request *request_by_token(struct broker *b, uint64_t token);

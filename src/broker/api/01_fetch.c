@@ -131,17 +131,14 @@ static void on_leave(struct request *r, void *response, uint64_t end_bytes)
 {
     (void)response;
     struct fetch *f = r->state;
-    struct ledger *l = broker_ledger(r->broker);
     for (size_t i = 0; i < f->n_parts; i++) {
         struct part *part = &f->parts[i];
         if (part->slice.len == 0)
             continue;
-        // The number of the answer is where it ends among the connection's bytes: rising, and
-        // what the kernel says was acknowledged compares with it.
-        if (l && end_bytes > 0)
-            ledger_sending(l, now_of(r->broker), r->asker.conn, part->topic_id, part->in->partition,
-                           (struct ledger_range){part->in->fetch_offset, part->slice.end_offset},
-                           end_bytes);
+        if (end_bytes > 0)
+            request_sending(r, part->topic_id, part->topic->topic, part->in->partition,
+                            (struct ledger_range){part->in->fetch_offset, part->slice.end_offset},
+                            end_bytes);
         partitions_release_later(broker_partitions(r->broker), &part->slice);
     }
 }
