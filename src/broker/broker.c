@@ -191,7 +191,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker, c
         broker_free(b);
         return error;
     }
-    conn_handlers(b);
+    channel_handlers(b);
     b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
     b->space_due_ms = b->now_ms;
     b->retain_due_ms = b->now_ms;
@@ -203,10 +203,10 @@ static void free_conns(struct broker *b)
 {
     LIST_EACH(at, &b->conns)
     {
-        struct conn *c = LIST_ITEM(at, struct conn, node);
+        struct channel *c = LIST_ITEM(at, struct channel, node);
         struct request *r = &c->request;
         if (c->is_asking)
-            conn_abandon(r);
+            channel_abandon(r);
         kw_out_free(&r->out);
         arena_free(r->arena);
         free(c->ranges);
@@ -275,7 +275,7 @@ void broker_remove_listener(struct broker *b, int listener)
         return;
     LIST_EACH(at, &b->conns)
     {
-        struct conn *c = LIST_ITEM(at, struct conn, node);
+        struct channel *c = LIST_ITEM(at, struct channel, node);
         if (c->peer.listener == listener)
             c->instance = "";
     }
@@ -507,7 +507,7 @@ void broker_stop(struct broker *b)
     net_unlisten(b->config.net, LIST_ITEM(at, struct listener_address, node)->listener);
     LIST_EACH(at, &b->conns)
     {
-        struct conn *c = LIST_ITEM(at, struct conn, node);
+        struct channel *c = LIST_ITEM(at, struct channel, node);
         struct request *r = &c->request;
         if (c->is_asking && r->stage == REQUEST_WORKING && r->on_hurry)
             r->on_hurry(r);
@@ -518,7 +518,7 @@ static bool has_unfinished(struct broker *b)
 {
     LIST_EACH(at, &b->conns)
     {
-        struct conn *c = LIST_ITEM(at, struct conn, node);
+        struct channel *c = LIST_ITEM(at, struct channel, node);
         bool is_produce = c->is_asking && c->request.api->key == API_PRODUCE;
         if (is_produce || (c->is_asking && c->request.stage == REQUEST_HELD) ||
             net_is_sending(b->config.net, c->id))
@@ -559,7 +559,7 @@ static void stop_step(struct broker *b)
     if (b->phase != PHASE_CLOSING)
         return;
     LIST_EACH(at, &b->conns)
-    net_close(b->config.net, LIST_ITEM(at, struct conn, node)->id);
+    net_close(b->config.net, LIST_ITEM(at, struct channel, node)->id);
     if (!list_is_empty(&b->conns))
         return;
     if (!b->failure) {

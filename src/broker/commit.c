@@ -41,7 +41,7 @@ static void tell_tap_of_commits(struct broker *b, const struct request *r, const
             struct tap_event e = {
                 .kind = TAP_COMMIT,
                 .conn = r->asker.conn,
-                .listener = r->conn->peer.listener,
+                .listener = r->channel->peer.listener,
                 .group = q->group_id,
                 .member = q->member_id,
                 .client_id = r->asker.client_id,
@@ -102,7 +102,7 @@ uint64_t broker_commit(struct broker *b, struct effects *fx)
 void commit_hold(struct broker *b, struct request *r)
 {
     if (b->committing == 0 && r->position <= journal_synced(b->journal)) {
-        conn_send(b, r);
+        channel_send(b, r);
         return;
     }
     r->stage = REQUEST_HELD;
@@ -117,7 +117,7 @@ void commit_release(struct broker *b)
         struct request *r = LIST_ITEM(at, struct request, node);
         // Not all stand in order: what the tap held back comes late.
         if (r->position <= synced)
-            conn_send(b, r);
+            channel_send(b, r);
     }
 }
 

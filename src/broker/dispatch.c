@@ -149,7 +149,7 @@ void request_no_reply(struct request *r)
 {
     struct broker *b = r->broker;
     uint64_t conn = r->asker.conn;
-    conn_request_done(b, r);
+    channel_request_done(b, r);
     net_skip(b->config.net, conn);
 }
 

@@ -35,7 +35,7 @@ struct sent_range {
     int64_t from;
 };
 
-struct conn {
+struct channel {
     struct list node; // in broker.conns
     uint64_t id;
     struct net_peer peer;
@@ -73,7 +73,7 @@ struct broker {
 
     struct list listeners;
     struct list conns;
-    struct map *by_conn;  // id -> struct conn
+    struct map *by_conn;  // id -> struct channel
     struct map *by_token; // token -> struct request
     struct list held;     // requests by journal position
     struct list woken;    // requests whose on_due is due at once
@@ -105,15 +105,15 @@ static inline struct ledger_time broker_time(const struct broker *b)
 
 void broker_read_clock(struct broker *b);
 
-// conn.c
-void conn_handlers(struct broker *b);
-struct conn *conn_find(struct broker *b, uint64_t id);
+// channel.c
+void channel_handlers(struct broker *b);
+struct channel *channel_find(struct broker *b, uint64_t id);
 // Gives the encoded answer to the socket and frees the request.
-void conn_send(struct broker *b, struct request *r);
-void conn_request_done(struct broker *b, struct request *r); // frees it, answered or not
-void conn_abandon(struct request *r); // it will not be answered: lets go of what it holds
-void conn_identify(struct broker *b, struct conn *c);
-void conn_set_software(struct broker *b, struct conn *c, struct str name, struct str version);
+void channel_send(struct broker *b, struct request *r);
+void channel_request_done(struct broker *b, struct request *r); // frees it, answered or not
+void channel_abandon(struct request *r); // it will not be answered: lets go of what it holds
+void channel_identify(struct broker *b, struct channel *c);
+void channel_set_software(struct broker *b, struct channel *c, struct str name, struct str version);
 
 // dispatch.c
 void dispatch(struct broker *b, struct request *r); // tap, then handler

@@ -17,11 +17,11 @@
 
 struct broker;
 struct ledger_range;
-struct conn; // broker/conn.h
+struct channel; // internal.h
 
 struct request {
     struct broker *broker;
-    struct conn *conn;
+    struct channel *channel;
     const struct kw_api *api;
     int16_t version;
     int32_t correlation_id;
@@ -42,7 +42,7 @@ struct request {
     // it; 0 when it will never leave.
     void (*on_leave)(struct request *r, void *response, uint64_t end_bytes);
 
-    // Private to conn.c, dispatch.c and commit.c.
+    // Private to channel.c, dispatch.c and commit.c.
     enum request_stage {
         REQUEST_FREE,
         REQUEST_TAPPED, // held back by the tap before it was dispatched

@@ -25,6 +25,6 @@ void tap_cut(struct broker *b, uint64_t conn)
 
 int tap_listener(struct broker *b, uint64_t conn)
 {
-    const struct conn *c = conn_find(b, conn);
+    const struct channel *c = channel_find(b, conn);
     return c ? c->peer.listener : -1;
 }

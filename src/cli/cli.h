@@ -18,6 +18,7 @@ struct cli_verb {
     const char *summary; // one line of `tally --help`
 };
 
+int cli_serve(int argc, char **argv);
 int cli_topic(int argc, char **argv);
 int cli_produce(int argc, char **argv);
 int cli_group(int argc, char **argv);

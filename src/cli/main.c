@@ -5,7 +5,10 @@
 #include <signal.h>
 #include <string.h>
 
+#define TALLY_VERSION "0.1.0"
+
 static const struct cli_verb verbs[] = {
+    {"serve", cli_serve, "a Kafka-compatible broker that accounts for every record"},
     {"report", cli_report, "what each consumer group got: missed, repeated, and why"},
     {"topic", cli_topic, "create, list, describe, alter and delete topics"},
     {"produce", cli_produce, "feed a file or standard input into a topic"},
@@ -28,6 +31,8 @@ int main(int argc, char **argv)
         return usage(stderr);
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
         return usage(stdout);
+    if (!strcmp(argv[1], "--version"))
+        return puts("tally " TALLY_VERSION) < 0 ? CLI_COULD_NOT_RUN : CLI_FINE;
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         if (!strcmp(argv[1], verbs[i].name))
             return verbs[i].run(argc - 1, argv + 1);

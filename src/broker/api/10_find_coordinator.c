@@ -37,7 +37,7 @@ void api_find_coordinator(struct request *r)
     struct str host, why = refusal(q->key_type);
     bool good = str_is_null(why);
     int32_t port;
-    broker_address(r->broker, r->conn->peer.listener, &host, &port);
+    broker_address(r->broker, r->channel->peer.listener, &host, &port);
     answer_one(p, why, host, port);
     p->coordinators = arena_array(r->arena, (size_t)q->n_coordinator_keys, sizeof *p->coordinators);
     p->n_coordinators = q->n_coordinator_keys;

@@ -94,8 +94,8 @@ void api_api_versions(struct request *r)
         list_apis(r, p);
         list_features(r, p);
         if (r->version >= 3)
-            conn_set_software(r->broker, r->conn, q->client_software_name,
-                              q->client_software_version);
+            channel_set_software(r->broker, r->channel, q->client_software_name,
+                                 q->client_software_version);
     }
     request_reply_now(r, p);
 }

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct conn *conn_find(struct broker *b, uint64_t id)
+struct channel *channel_find(struct broker *b, uint64_t id)
 {
     return map_get(b->by_conn, key_u64(&id));
 }
@@ -26,7 +26,7 @@ static struct listener_address *listener_of(struct broker *b, int listener)
     return NULL;
 }
 
-static void tell_tap(struct broker *b, const struct conn *c, enum tap_event_kind kind)
+static void tell_tap(struct broker *b, const struct channel *c, enum tap_event_kind kind)
 {
     if (!b->tap.on_event)
         return;
@@ -42,7 +42,7 @@ static bool on_open(void *user, uint64_t id, const struct net_peer *peer)
     struct broker *b = user;
     if (b->phase != PHASE_RUNNING)
         return false;
-    struct conn *c = calloc(1, sizeof *c);
+    struct channel *c = calloc(1, sizeof *c);
     CHECK(c);
     c->id = id;
     c->peer = *peer;
@@ -59,9 +59,9 @@ static bool on_open(void *user, uint64_t id, const struct net_peer *peer)
     return true;
 }
 
-static void conn_drop(struct broker *b, struct conn *c, const char *format, ...)
+static void conn_drop(struct broker *b, struct channel *c, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-static void conn_drop(struct broker *b, struct conn *c, const char *format, ...)
+static void conn_drop(struct broker *b, struct channel *c, const char *format, ...)
 {
     char why[512];
     va_list args;
@@ -80,12 +80,12 @@ void request_fail(struct request *r, const char *format, ...)
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
-    conn_drop(r->broker, r->conn, "%s v%d: %s", r->api->name, r->version, why);
+    conn_drop(r->broker, r->channel, "%s v%d: %s", r->api->name, r->version, why);
 }
 
 // The ledger learns of a connection with its first request, and again when it turns out to be
 // somebody else's.
-void conn_identify(struct broker *b, struct conn *c)
+void channel_identify(struct broker *b, struct channel *c)
 {
     c->is_known = true;
     struct ledger_identity who = {.principal = STR("User:ANONYMOUS"),
@@ -95,7 +95,7 @@ void conn_identify(struct broker *b, struct conn *c)
     ledger_conn_opened(b->core->ledger, broker_time(b), c->id, &who, str_from(c->instance));
 }
 
-void conn_set_software(struct broker *b, struct conn *c, struct str name, struct str version)
+void channel_set_software(struct broker *b, struct channel *c, struct str name, struct str version)
 {
     struct buf text = {0};
     buf_printf(&text, "%.*s %.*s", STR_FMT(name), STR_FMT(version));
@@ -103,28 +103,28 @@ void conn_set_software(struct broker *b, struct conn *c, struct str name, struct
     if (!str_eq(now, str_from(c->software))) {
         free(c->software);
         c->software = str_dup(now);
-        conn_identify(b, c);
+        channel_identify(b, c);
     }
     buf_free(&text);
 }
 
-static void take_client_id(struct broker *b, struct conn *c, struct str client_id)
+static void take_client_id(struct broker *b, struct channel *c, struct str client_id)
 {
     if (c->is_known && str_eq(client_id, str_from(c->client_id)))
         return;
     free(c->client_id);
     c->client_id = str_dup(client_id);
-    conn_identify(b, c);
+    channel_identify(b, c);
 }
 
-static struct request *request_begin(struct broker *b, struct conn *c,
+static struct request *request_begin(struct broker *b, struct channel *c,
                                      const struct request_header *h, const struct kw_api *api)
 {
     struct request *r = &c->request;
     CHECK(!c->is_asking);
     struct arena *arena = r->arena ? r->arena : arena_new();
     *r = (struct request){
-        .broker = b, .conn = c, .api = api, .version = h->api_version, .arena = arena};
+        .broker = b, .channel = c, .api = api, .version = h->api_version, .arena = arena};
     r->correlation_id = h->correlation_id;
     list_init(&r->node);
     r->stage = REQUEST_WORKING;
@@ -143,7 +143,7 @@ static struct request *request_begin(struct broker *b, struct conn *c,
     return r;
 }
 
-void conn_request_done(struct broker *b, struct request *r)
+void channel_request_done(struct broker *b, struct request *r)
 {
     map_remove(b->by_token, key_u64(&r->asker.token));
     list_remove(&r->node);
@@ -151,14 +151,15 @@ void conn_request_done(struct broker *b, struct request *r)
     kw_out_free(&r->out);
     r->out = (struct kw_out){0};
     r->stage = REQUEST_FREE;
-    r->conn->is_asking = false;
+    r->channel->is_asking = false;
     // A request that needed much leaves little behind: arena_reset keeps the first block.
     arena_reset(r->arena);
 }
 
 // An unknown api or version cannot be answered, but for ApiVersions: its answer in version 0 says
 // which versions there are.
-static struct request *refuse_or_begin(struct broker *b, struct conn *c, struct request_header *h)
+static struct request *refuse_or_begin(struct broker *b, struct channel *c,
+                                       struct request_header *h)
 {
     const struct kw_api *api = kw_api(h->api_key);
     if (api && h->api_key == API_API_VERSIONS) {
@@ -176,7 +177,7 @@ static struct request *refuse_or_begin(struct broker *b, struct conn *c, struct 
 static void on_frame(void *user, uint64_t id, struct bytes frame)
 {
     struct broker *b = user;
-    struct conn *c = conn_find(b, id);
+    struct channel *c = channel_find(b, id);
     CHECK(c);
     broker_read_clock(b);
     if (b->phase != PHASE_RUNNING) {
@@ -211,7 +212,7 @@ static void on_frame(void *user, uint64_t id, struct bytes frame)
 static void on_eof(void *user, uint64_t id)
 {
     struct broker *b = user;
-    struct conn *c = conn_find(b, id);
+    struct channel *c = channel_find(b, id);
     broker_read_clock(b);
     if (c && c->is_asking && c->request.stage == REQUEST_WORKING && c->request.on_hurry)
         c->request.on_hurry(&c->request);
@@ -219,7 +220,7 @@ static void on_eof(void *user, uint64_t id)
 
 // What the last answers came to. An answer that the kernel never took whole cannot be read by a
 // client: all of it is taken back. One that the other kernel acknowledged was delivered there.
-static void settle_answers(struct broker *b, struct conn *c, const struct net_end *end)
+static void settle_answers(struct broker *b, struct channel *c, const struct net_end *end)
 {
     struct ledger *l = b->core->ledger;
     // Answers are numbered by where they end.
@@ -237,7 +238,7 @@ static void settle_answers(struct broker *b, struct conn *c, const struct net_en
         ledger_commit_unanswered(l, broker_time(b), c->id, token);
 }
 
-static void log_close(struct broker *b, const struct conn *c, const struct net_end *end)
+static void log_close(struct broker *b, const struct channel *c, const struct net_end *end)
 {
     struct log_sink *log = b->config.log;
     if (end->reason == NET_CLOSED_BAD_FRAME)
@@ -258,14 +259,14 @@ static void log_close(struct broker *b, const struct conn *c, const struct net_e
 static void on_close(void *user, uint64_t id, const struct net_end *end)
 {
     struct broker *b = user;
-    struct conn *c = conn_find(b, id);
+    struct channel *c = channel_find(b, id);
     CHECK(c);
     broker_read_clock(b);
     log_close(b, c, end);
     settle_answers(b, c, end);
     if (c->is_asking) {
-        conn_abandon(&c->request);
-        conn_request_done(b, &c->request);
+        channel_abandon(&c->request);
+        channel_request_done(b, &c->request);
     }
     core_conn_closed(b->core, id);
     ledger_conn_closed(b->core->ledger, broker_time(b), id);
@@ -288,7 +289,7 @@ static void on_accept_paused(void *user, int error)
               strerror(-error));
 }
 
-void conn_handlers(struct broker *b)
+void channel_handlers(struct broker *b)
 {
     struct net_handler h = {.user = b,
                             .on_open = on_open,
@@ -299,7 +300,7 @@ void conn_handlers(struct broker *b)
     net_set_handler(b->config.net, &h);
 }
 
-void conn_abandon(struct request *r)
+void channel_abandon(struct request *r)
 {
     if (r->stage == REQUEST_WORKING && r->on_cancel)
         r->on_cancel(r);
@@ -308,9 +309,9 @@ void conn_abandon(struct request *r)
         r->on_leave(r, r->response, 0);
 }
 
-void conn_send(struct broker *b, struct request *r)
+void channel_send(struct broker *b, struct request *r)
 {
-    struct conn *c = r->conn;
+    struct channel *c = r->channel;
     if (r->drops_answer) {
         // It stays the connection's open request: an answer that never left.
         r->stage = REQUEST_HELD;
@@ -326,7 +327,7 @@ void conn_send(struct broker *b, struct request *r)
         r->on_leave(r, r->response, end_bytes);
     struct kw_out out = r->out;
     r->out = (struct kw_out){0};
-    conn_request_done(b, r);
+    channel_request_done(b, r);
     net_send(b->config.net, c->id, &out);
     kw_out_free(&out);
 }
@@ -335,7 +336,7 @@ void request_sending(struct request *r, struct uuid topic_id, struct str topic, 
                      struct ledger_range range, uint64_t end_bytes)
 {
     struct broker *b = r->broker;
-    struct conn *c = r->conn;
+    struct channel *c = r->channel;
     ledger_sending(b->core->ledger, broker_time(b), c->id, topic_id, partition, range, end_bytes);
     if (c->n_ranges == c->cap_ranges) {
         c->cap_ranges = c->cap_ranges ? c->cap_ranges * 2 : 8;

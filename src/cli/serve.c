@@ -1,0 +1,491 @@
+// tally serve: the broker as a program. Everything it does is in src/broker; here are its options,
+// its signals, its data directory and its one line of output.
+#include "broker/broker.h"
+#include "broker/config_file.h"
+#include "cli/cli.h"
+#include "os/clock.h"
+#include "os/disk.h"
+#include "os/entropy.h"
+#include "os/log.h"
+#include "os/net.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define HOST_MAX 256
+// All requests that have not wholly arrived, together. Ten of the largest fit.
+#define INPUT_MAX_BYTES (1ull << 30)
+// Of the process's open files, the part that connections may take; logs need the rest.
+#define CONNECTIONS_PART 3 / 4
+#define FILES_WALKED_MAX 16
+
+static const char help[] =
+    "usage: tally serve [OPTION]...\n"
+    "\n"
+    "A Kafka-compatible broker that accounts for every record each consumer group gets.\n"
+    "\n"
+    "  -l, --listen HOST:PORT     where clients connect (default 127.0.0.1:9092; port 0: a free "
+    "one)\n"
+    "  -a, --advertise HOST:PORT  the address clients are told (default: where it listens)\n"
+    "  -d, --data DIR             data directory, made when missing (default ./tally-data)\n"
+    "      --memory               a temporary data directory, removed at exit\n"
+    "  -c, --config FILE          settings, as Kafka's server.properties\n"
+    "  -s, --set NAME=VALUE       one setting, by Kafka's name; overrides the file\n"
+    "      --accounting on|off    account for what consumers get (default on)\n"
+    "      --web off              web page and metrics (not built yet)\n"
+    "      --clamp-replication-factor  take replication factors above 1 as 1\n"
+    "      --log-level LEVEL      error, warn, info (default) or debug\n"
+    "      --log-json             log lines as JSON objects\n"
+    "\n"
+    "Prints \"ready HOST:PORT\" when it takes connections; logs on standard error. SIGTERM or "
+    "Ctrl-C\n"
+    "stops it in order.\n"
+    "\n"
+    "examples:\n"
+    "  tally serve\n"
+    "  tally serve --memory --listen 127.0.0.1:0\n"
+    "  tally serve --data /var/lib/tally --listen 0.0.0.0:9092 --advertise broker.example:9092\n"
+    "  tally serve --set num.partitions=3 --set log.retention.hours=48\n";
+
+struct options {
+    const char *listen; // NULL: not given
+    const char *advertise;
+    const char *data;
+    bool memory;
+    bool accounting;
+    bool clamp_replication;
+    enum log_level log_level;
+    bool log_json;
+    struct configs *configs;  // owned
+    const char *warnings[64]; // ignored settings, said once the log is there; owned
+    size_t n_warnings;
+};
+
+struct address {
+    char host[HOST_MAX];
+    uint16_t port;
+};
+
+struct server {
+    struct options *options;
+    struct address listen;
+    struct address advertise;
+    const char *dir;
+    char memory_dir[64];
+    sigset_t old_mask;
+    int signal_fd;
+    struct clock *clock;
+    struct entropy *entropy;
+    struct disk *disk;
+    struct log_sink *log;
+    struct net *net;
+    struct broker *broker;
+};
+
+// ---- Options
+
+static bool parse_address(const char *text, struct address *ret)
+{
+    const char *colon = strrchr(text, ':');
+    int64_t port;
+    if (!colon || !cli_number(colon + 1, 0, 65535, &port))
+        return false;
+    size_t len = (size_t)(colon - text);
+    if (len >= 2 && text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    if (len >= sizeof ret->host)
+        return false;
+    memcpy(ret->host, text, len);
+    ret->host[len] = 0;
+    ret->port = (uint16_t)port;
+    return true;
+}
+
+static void note_ignored(void *ctx, const char *where, const char *name)
+{
+    struct options *o = ctx;
+    size_t cap = sizeof o->warnings / sizeof *o->warnings;
+    char *text = NULL;
+    if (o->n_warnings < cap &&
+        asprintf(&text, "%s: %s is a setting of Apache Kafka that tally has no use for; ignored",
+                 where, name) >= 0)
+        o->warnings[o->n_warnings++] = text;
+}
+
+static int take_setting(struct options *o, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text)
+        return cli_fail("serve", "--set takes NAME=VALUE, not \"%s\"", text);
+    char why[1024];
+    struct str name = {text, (int32_t)(equals - text)};
+    if (config_file_set(o->configs, "--set", name, str_from(equals + 1), note_ignored, o, why,
+                        sizeof why))
+        return cli_fail("serve", "%s", why);
+    return CLI_FINE;
+}
+
+static int take_file(struct options *o, const char *path)
+{
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return cli_fail("serve", "%s: %s", path, strerror(errno));
+    char *text = malloc(CONFIG_FILE_MAX_BYTES + 1);
+    size_t len = text ? fread(text, 1, CONFIG_FILE_MAX_BYTES + 1, f) : 0;
+    bool bad = ferror(f) || !text;
+    fclose(f);
+    char why[1024];
+    int status = CLI_FINE;
+    if (bad)
+        status = cli_fail("serve", "%s: cannot be read", path);
+    else if (len > CONFIG_FILE_MAX_BYTES)
+        status = cli_fail("serve", "%s: larger than a file of settings can be (%u bytes)", path,
+                          CONFIG_FILE_MAX_BYTES);
+    else if (config_file_parse(o->configs, path, (struct str){text, (int32_t)len}, note_ignored, o,
+                               why, sizeof why))
+        status = cli_fail("serve", "%s", why);
+    free(text);
+    return status;
+}
+
+static int take_on_off(const char *option, const char *text, bool *ret)
+{
+    if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
+        return cli_fail("serve", "%s takes on or off, not \"%s\"", option, text);
+    *ret = strcmp(text, "on") == 0;
+    return CLI_FINE;
+}
+
+enum {
+    OPT_MEMORY = 256,
+    OPT_ACCOUNTING,
+    OPT_WEB,
+    OPT_CLAMP,
+    OPT_LOG_LEVEL,
+    OPT_LOG_JSON,
+    OPT_HELP
+};
+
+static const struct option long_options[] = {
+    {"listen", required_argument, NULL, 'l'},
+    {"advertise", required_argument, NULL, 'a'},
+    {"data", required_argument, NULL, 'd'},
+    {"config", required_argument, NULL, 'c'},
+    {"set", required_argument, NULL, 's'},
+    {"memory", no_argument, NULL, OPT_MEMORY},
+    {"accounting", required_argument, NULL, OPT_ACCOUNTING},
+    {"web", required_argument, NULL, OPT_WEB},
+    {"clamp-replication-factor", no_argument, NULL, OPT_CLAMP},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"log-json", no_argument, NULL, OPT_LOG_JSON},
+    {"help", no_argument, NULL, OPT_HELP},
+    {0},
+};
+
+// --set and --config are taken in a second round, the file first, so that --set overrides it
+// wherever it stands.
+static int take_option(struct options *o, int option, bool *ret_is_help)
+{
+    switch (option) {
+    case 'l':
+        o->listen = optarg;
+        return CLI_FINE;
+    case 'a':
+        o->advertise = optarg;
+        return CLI_FINE;
+    case 'd':
+        o->data = optarg;
+        return CLI_FINE;
+    case 'c':
+    case 's':
+        return CLI_FINE;
+    case OPT_MEMORY:
+        o->memory = true;
+        return CLI_FINE;
+    case OPT_ACCOUNTING:
+        return take_on_off("--accounting", optarg, &o->accounting);
+    case OPT_WEB:
+        if (strcmp(optarg, "off") == 0)
+            return CLI_FINE;
+        return cli_fail("serve", "--web %s: the web page is not built yet; use --web off", optarg);
+    case OPT_CLAMP:
+        o->clamp_replication = true;
+        return CLI_FINE;
+    case OPT_LOG_LEVEL:
+        if (log_level_parse(optarg, &o->log_level))
+            return CLI_FINE;
+        return cli_fail("serve", "--log-level takes error, warn, info or debug, not \"%s\"",
+                        optarg);
+    case OPT_LOG_JSON:
+        o->log_json = true;
+        return CLI_FINE;
+    case OPT_HELP:
+        *ret_is_help = true;
+        return CLI_FINE;
+    default:
+        fputs("tally serve --help says what there is\n", stderr);
+        return CLI_COULD_NOT_RUN;
+    }
+}
+
+static int take_settings(int argc, char **argv, struct options *o)
+{
+    static const int rounds[] = {'c', 's'};
+    for (size_t i = 0; i < 2; i++) {
+        optind = 0;
+        for (int option; (option = getopt_long(argc, argv, "l:a:d:c:s:", long_options, NULL)) >= 0;)
+            if (option == rounds[i]) {
+                int status = option == 'c' ? take_file(o, optarg) : take_setting(o, optarg);
+                if (status)
+                    return status;
+            }
+    }
+    return CLI_FINE;
+}
+
+static int parse(int argc, char **argv, struct options *o, bool *ret_is_help)
+{
+    optind = 0;
+    for (int option; (option = getopt_long(argc, argv, "l:a:d:c:s:", long_options, NULL)) >= 0;) {
+        int status = take_option(o, option, ret_is_help);
+        if (status || *ret_is_help)
+            return status;
+    }
+    if (optind < argc)
+        return cli_fail("serve", "\"%s\" is no option; see tally serve --help", argv[optind]);
+    if (o->memory && o->data)
+        return cli_fail("serve", "--memory and --data exclude each other");
+    return take_settings(argc, argv, o);
+}
+
+// Kafka's own names for the same things: PLAINTEXT://HOST:PORT.
+static int from_setting(const struct options *o, const char *name, const char *given,
+                        const char *otherwise, struct address *ret)
+{
+    struct str set = configs_get(o->configs, str_from(name));
+    char text[HOST_MAX + 16];
+    snprintf(text, sizeof text, "%s", given ? given : otherwise ? otherwise : "");
+    if (!given && set.len > 0) {
+        snprintf(text, sizeof text, "%.*s", STR_FMT(set));
+        char *host = strstr(text, "://");
+        if (!host || strncasecmp(text, "PLAINTEXT", 9) != 0 || strchr(text, ','))
+            return cli_fail("serve", "%s=%s: one PLAINTEXT://HOST:PORT is what tally can do", name,
+                            text);
+        memmove(text, host + 3, strlen(host + 3) + 1);
+    }
+    if (text[0] && !parse_address(text, ret))
+        return cli_fail("serve", "\"%s\" is no address; it is written HOST:PORT", text);
+    return CLI_FINE;
+}
+
+static int find_directory(struct server *s)
+{
+    struct options *o = s->options;
+    struct str set = configs_get(o->configs, STR("log.dirs"));
+    if (set.len <= 0)
+        set = configs_get(o->configs, STR("log.dir"));
+    if (o->data || (!o->memory && set.len <= 0)) {
+        s->dir = strdup(o->data ? o->data : "tally-data");
+    } else if (!o->memory) {
+        if (memchr(set.ptr, ',', (size_t)set.len))
+            return cli_fail("serve", "log.dirs=%.*s: tally keeps its data in one directory",
+                            STR_FMT(set));
+        s->dir = str_dup(set);
+    } else {
+        const char *tmp = getenv("TMPDIR");
+        // Memory indeed, where the machine has such a place.
+        const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : tmp ? tmp : "/tmp";
+        if (snprintf(s->memory_dir, sizeof s->memory_dir, "%s/tally-XXXXXX", base) >=
+                (int)sizeof s->memory_dir ||
+            !mkdtemp(s->memory_dir)) {
+            s->memory_dir[0] = 0;
+            return cli_fail("serve", "--memory: no directory can be made in %s: %s", base,
+                            strerror(errno));
+        }
+        s->dir = strdup(s->memory_dir);
+    }
+    return CLI_FINE;
+}
+
+// ---- Running
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
+static void on_signal(void *arg, uint32_t events)
+{
+    (void)events;
+    struct server *s = arg;
+    struct signalfd_siginfo info;
+    if (read(s->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
+        return;
+    // A stop is short; whoever asks a second time does not want to wait for it.
+    if (s->broker && !broker_is_stopped(s->broker))
+        broker_stop(s->broker);
+    sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
+}
+
+static void on_disk(void *arg, uint32_t events)
+{
+    (void)arg;
+    (void)events; // broker_step() takes what is done
+}
+
+static uint32_t connections_max(const struct config_view *view)
+{
+    struct rlimit files;
+    int64_t most = config_i64(view, "max.connections");
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return (uint32_t)most;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    int64_t room = (int64_t)(files.rlim_cur > INT32_MAX ? INT32_MAX : files.rlim_cur);
+    room = room * CONNECTIONS_PART;
+    return (uint32_t)(most < room ? most : room);
+}
+
+static int start_net(struct server *s)
+{
+    struct config_view view = {.fixed = s->options->configs};
+    int64_t idle_ms = config_i64(&view, "connections.max.idle.ms");
+    struct net_limits limits = {
+        .max_frame_bytes = (uint32_t)config_i64(&view, "socket.request.max.bytes"),
+        .max_connections = connections_max(&view),
+        .max_input_bytes = INPUT_MAX_BYTES,
+        .idle_ms = idle_ms > 0 ? (uint64_t)idle_ms : 0,
+    };
+    s->net = net_new(&limits, s->clock);
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    // Before the disk pool's threads start, which inherit the mask.
+    sigprocmask(SIG_BLOCK, &stop, &s->old_mask);
+    s->signal_fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (s->signal_fd < 0 || net_watch(s->net, s->signal_fd, EPOLLIN, on_signal, s))
+        return cli_fail("serve", "signals: %s", strerror(errno));
+    int error = disk_new(&s->disk);
+    if (!error)
+        error = net_watch(s->net, disk_event_fd(s->disk), EPOLLIN, on_disk, s);
+    return error ? cli_fail("serve", "disk: %s", strerror(-error)) : CLI_FINE;
+}
+
+static int start_broker(struct server *s)
+{
+    struct broker_config config = {
+        .net = s->net,
+        .clock = s->clock,
+        .entropy = s->entropy,
+        .disk = s->disk,
+        .log = s->log,
+        .dir = s->dir,
+        .fixed = s->options->configs,
+        .accounting = s->options->accounting,
+        .clamp_replication = s->options->clamp_replication,
+    };
+    char why[1024];
+    if (broker_new(&config, &s->broker, why, sizeof why))
+        return cli_fail("serve", "%s", why);
+    int listener;
+    uint16_t port;
+    int error = net_listen(s->net, s->listen.host, s->listen.port, &listener, &port);
+    if (error)
+        return cli_fail("serve", "%s:%u: %s%s", s->listen.host, s->listen.port, strerror(-error),
+                        error == -EADDRINUSE ? "; another program listens there: stop it or use "
+                                               "--listen with another port"
+                                             : "");
+    if (!s->advertise.host[0])
+        snprintf(s->advertise.host, sizeof s->advertise.host, "%s", s->listen.host);
+    if (s->advertise.port == 0)
+        s->advertise.port = port;
+    broker_add_listener(s->broker, listener, s->advertise.host, s->advertise.port);
+    bool is_v6 = strchr(s->listen.host, ':');
+    printf(is_v6 ? "ready [%s]:%u\n" : "ready %s:%u\n", s->listen.host, port);
+    fflush(stdout);
+    return CLI_FINE;
+}
+
+// Clients cannot connect to "everywhere": they are told the machine's name instead.
+static void choose_addresses(struct server *s)
+{
+    if (!s->listen.host[0])
+        snprintf(s->listen.host, sizeof s->listen.host, "0.0.0.0");
+    bool is_any = strcmp(s->listen.host, "0.0.0.0") == 0 || strcmp(s->listen.host, "::") == 0;
+    if (!s->advertise.host[0] && is_any && gethostname(s->advertise.host, HOST_MAX) != 0)
+        snprintf(s->advertise.host, sizeof s->advertise.host, "localhost");
+}
+
+static int run(struct server *s)
+{
+    struct options *o = s->options;
+    int status = from_setting(o, "listeners", o->listen, CLI_BOOTSTRAP_DEFAULT, &s->listen);
+    if (!status)
+        status = from_setting(o, "advertised.listeners", o->advertise, NULL, &s->advertise);
+    if (!status)
+        status = find_directory(s);
+    if (status)
+        return status;
+    choose_addresses(s);
+    s->clock = clock_new();
+    s->entropy = entropy_new();
+    s->log = log_sink_new(s->clock, STDERR_FILENO, o->log_level, o->log_json);
+    for (size_t i = 0; i < o->n_warnings; i++)
+        log_event(s->log, LOG_WARN, "%s", o->warnings[i]);
+    status = start_net(s);
+    if (!status)
+        status = start_broker(s);
+    if (status)
+        return status;
+    while (!broker_is_stopped(s->broker)) {
+        int handled = net_run_once(s->net, broker_timeout_ms(s->broker));
+        broker_step(s->broker, handled == 0);
+    }
+    return broker_failure(s->broker) ? CLI_COULD_NOT_RUN : CLI_FINE;
+}
+
+static void clean_up(struct server *s)
+{
+    broker_free(s->broker);
+    net_free(s->net);
+    disk_free(s->disk);
+    log_sink_free(s->log);
+    entropy_free(s->entropy);
+    clock_free(s->clock);
+    if (s->signal_fd >= 0)
+        close(s->signal_fd);
+    if (s->memory_dir[0])
+        nftw(s->memory_dir, remove_one, FILES_WALKED_MAX, FTW_DEPTH | FTW_PHYS);
+    for (size_t i = 0; i < s->options->n_warnings; i++)
+        free((char *)(uintptr_t)s->options->warnings[i]);
+    free((char *)(uintptr_t)s->dir);
+}
+
+int cli_serve(int argc, char **argv)
+{
+    struct options o = {.accounting = true, .log_level = LOG_INFO, .configs = configs_new()};
+    struct server s = {.options = &o, .signal_fd = -1};
+    bool is_help = false;
+    int status = parse(argc, argv, &o, &is_help);
+    if (is_help)
+        fputs(help, stdout);
+    else if (!status)
+        status = run(&s);
+    clean_up(&s);
+    configs_free(o.configs);
+    return status;
+}
