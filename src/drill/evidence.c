@@ -1,0 +1,384 @@
+#include "drill/evidence.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <regex.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct evidence {
+    enum evidence_kind kind;
+    char *file;  // sqlite
+    char *query; // sqlite
+    bool has_match;
+    regex_t match;
+    int group_topic; // which capture group; 0: none
+    int group_partition;
+    int group_offset;
+    int group_key;
+    int n_groups;
+};
+
+static int refuse(char **ret_why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int refuse(char **ret_why, const char *format, ...)
+{
+    char text[600];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    *ret_why = strdup(text);
+    CHECK(*ret_why);
+    return -EINVAL;
+}
+
+static int parse_sql(struct evidence *e, const char *spec, char **ret_why)
+{
+    if (strncmp(spec, "sql:postgres", 12) == 0)
+        return refuse(ret_why,
+                      "--evidence sql:postgres is not built yet; sql:sqlite:FILE:QUERY is");
+    if (strncmp(spec, "sql:sqlite:", 11) != 0)
+        return refuse(ret_why, "--evidence \"%.60s\": the form is sql:sqlite:FILE:QUERY", spec);
+    const char *file = spec + 11;
+    const char *colon = strchr(file, ':');
+    if (!colon || colon == file || !colon[1])
+        return refuse(ret_why,
+                      "--evidence \"%.60s\": the form is sql:sqlite:FILE:QUERY, with a "
+                      "query that gives topic, partition, offset (or a key) of each "
+                      "record worked on",
+                      spec);
+    e->kind = EVIDENCE_SQLITE;
+    e->file = strndup(file, (size_t)(colon - file));
+    e->query = strdup(colon + 1);
+    return 0;
+}
+
+// Makes the placeholders of --match into capture groups, counting those that are there already.
+static int parse_match(struct evidence *e, const char *match, char **ret_why)
+{
+    static const char *const names[] = {"{topic}", "{partition}", "{offset}", "{key}"};
+    static const char *const forms[] = {"([A-Za-z0-9._-]+)", "([0-9]+)", "([0-9]+)",
+                                        "([^[:space:]]+)"};
+    int *const into[] = {&e->group_topic, &e->group_partition, &e->group_offset, &e->group_key};
+    struct buf regex = {0};
+    int groups = 0;
+    for (const char *c = match; *c;) {
+        size_t i = 0;
+        while (i < 4 && strncmp(c, names[i], strlen(names[i])) != 0)
+            i++;
+        if (i < 4) {
+            buf_printf(&regex, "%s", forms[i]);
+            *into[i] = ++groups;
+            c += strlen(names[i]);
+            continue;
+        }
+        if (*c == '\\' && c[1])
+            buf_add(&regex, c++, 1);
+        else if (*c == '(')
+            groups++;
+        buf_add(&regex, c++, 1);
+    }
+    buf_add(&regex, "", 1);
+    int rc = regcomp(&e->match, (const char *)regex.ptr, REG_EXTENDED);
+    buf_free(&regex);
+    if (rc != 0) {
+        char text[200];
+        regerror(rc, &e->match, text, sizeof text);
+        return refuse(ret_why, "--match \"%.80s\": %s", match, text);
+    }
+    e->has_match = true;
+    e->n_groups = groups;
+    if (!e->group_key && !(e->group_partition && e->group_offset))
+        return refuse(ret_why, "--match \"%.80s\" needs {key}, or {partition} and {offset}", match);
+    if (groups > 9)
+        return refuse(ret_why, "--match \"%.80s\" has more than 9 groups", match);
+    return 0;
+}
+
+int evidence_parse(const char *spec, const char *match, struct evidence **ret_evidence,
+                   char **ret_why)
+{
+    struct evidence *e = calloc(1, sizeof *e);
+    CHECK(e);
+    int rc = 0;
+    if (strcmp(spec, "stdout") == 0)
+        e->kind = EVIDENCE_STDOUT;
+    else if (strcmp(spec, "none") == 0)
+        e->kind = EVIDENCE_NONE;
+    else if (strncmp(spec, "sql:", 4) == 0)
+        rc = parse_sql(e, spec, ret_why);
+    else if (strncmp(spec, "topic:", 6) == 0 || strcmp(spec, "http") == 0)
+        rc = refuse(ret_why,
+                    "--evidence %.60s is not built yet; there are stdout, "
+                    "sql:sqlite:FILE:QUERY and none",
+                    spec);
+    else
+        rc = refuse(ret_why,
+                    "no --evidence \"%.60s\"; there are stdout, sql:sqlite:FILE:QUERY "
+                    "and none",
+                    spec);
+    if (rc == 0 && match && e->kind != EVIDENCE_STDOUT)
+        rc = refuse(ret_why, "--match goes with --evidence stdout");
+    if (rc == 0 && match)
+        rc = parse_match(e, match, ret_why);
+    if (rc < 0) {
+        evidence_free(e);
+        return rc;
+    }
+    *ret_evidence = e;
+    return 0;
+}
+
+void evidence_free(struct evidence *e)
+{
+    if (!e)
+        return;
+    if (e->has_match)
+        regfree(&e->match);
+    free(e->file);
+    free(e->query);
+    free(e);
+}
+
+enum evidence_kind evidence_kind(const struct evidence *e)
+{
+    return e->kind;
+}
+
+const char *evidence_name(const struct evidence *e)
+{
+    static const char *const names[] = {"stdout", "sql", "none"};
+    return names[e->kind];
+}
+
+const char *evidence_file(const struct evidence *e)
+{
+    return e->file;
+}
+
+// A whole non-negative number of at most 18 digits.
+static bool parse_number(const char *text, size_t len, int64_t *ret_n)
+{
+    if (len == 0 || len > 18)
+        return false;
+    int64_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (!isdigit((unsigned char)text[i]))
+            return false;
+        n = n * 10 + (text[i] - '0');
+    }
+    *ret_n = n;
+    return true;
+}
+
+// "topic/partition/offset" of this book's topic.
+static bool parse_id(const struct book *b, const char *text, size_t len, struct book_spot *ret)
+{
+    size_t topic = strlen(book_topic(b));
+    if (len < topic + 4 || memcmp(text, book_topic(b), topic) != 0 || text[topic] != '/')
+        return false;
+    text += topic + 1;
+    len -= topic + 1;
+    const char *slash = memchr(text, '/', len);
+    int64_t partition, offset;
+    if (!slash || !parse_number(text, (size_t)(slash - text), &partition) ||
+        !parse_number(slash + 1, len - (size_t)(slash - text) - 1, &offset) ||
+        partition > INT32_MAX || !book_has(b, (int32_t)partition, offset))
+        return false;
+    *ret = (struct book_spot){(int32_t)partition, offset};
+    return true;
+}
+
+static size_t add_spot(struct book_spot *spots, size_t n, size_t cap, struct book_spot at)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (spots[i].partition == at.partition && spots[i].offset == at.offset)
+            return n; // the same record twice in one line is one piece of work
+    }
+    if (n < cap)
+        spots[n++] = at;
+    return n;
+}
+
+// White space and the punctuation that logs put around names. Whatever a key may hold beyond that
+// is left to the wider cut: white space only.
+static bool is_cut(char c, bool is_wide)
+{
+    return isspace((unsigned char)c) || (unsigned char)c < 32 ||
+           (!is_wide && c && strchr("\"'()[]{}<>,;|=", c));
+}
+
+static bool find_token(struct str line, bool is_wide, int32_t *at, struct str *ret_token)
+{
+    int32_t i = *at;
+    while (i < line.len && is_cut(line.ptr[i], is_wide))
+        i++;
+    int32_t start = i;
+    while (i < line.len && !is_cut(line.ptr[i], is_wide))
+        i++;
+    *at = i;
+    *ret_token = (struct str){line.ptr + start, i - start};
+    return i > start;
+}
+
+static size_t line_ids(const struct book *b, struct str line, struct book_spot *spots, size_t cap)
+{
+    size_t n = 0;
+    struct str t;
+    for (int32_t at = 0; find_token(line, false, &at, &t);) {
+        struct book_spot spot;
+        while (t.len > 0 && strchr(".:!", t.ptr[t.len - 1]))
+            t.len--;
+        if (parse_id(b, t.ptr, (size_t)t.len, &spot))
+            n = add_spot(spots, n, cap, spot);
+    }
+    return n;
+}
+
+// The first token that is a key, and no other: prose behind it may hold words that are keys too.
+static bool line_key(const struct book *b, struct str line, struct book_spot *ret)
+{
+    if (book_find_key(b, line, ret))
+        return true;
+    for (int wide = 1; wide >= 0; wide--) {
+        struct str t;
+        for (int32_t at = 0; find_token(line, wide, &at, &t);) {
+            if (book_find_key(b, t, ret))
+                return true;
+            while (t.len > 1 && strchr(".:!", t.ptr[t.len - 1])) {
+                t.len--;
+                if (book_find_key(b, t, ret))
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
+static size_t line_match(const struct evidence *e, const struct book *b, struct str line,
+                         struct book_spot *ret)
+{
+    char *text = str_dup(line);
+    regmatch_t m[10];
+    size_t n = 0;
+    if (regexec(&e->match, text, 10, m, 0) == 0) {
+        int64_t partition, offset;
+        const regmatch_t *p = &m[e->group_partition], *o = &m[e->group_offset];
+        const regmatch_t *t = &m[e->group_topic], *k = &m[e->group_key];
+        bool is_topic =
+            !e->group_topic || ((size_t)(t->rm_eo - t->rm_so) == strlen(book_topic(b)) &&
+                                memcmp(text + t->rm_so, book_topic(b), strlen(book_topic(b))) == 0);
+        if (e->group_partition && is_topic && p->rm_so >= 0 && o->rm_so >= 0 &&
+            parse_number(text + p->rm_so, (size_t)(p->rm_eo - p->rm_so), &partition) &&
+            parse_number(text + o->rm_so, (size_t)(o->rm_eo - o->rm_so), &offset) &&
+            partition <= INT32_MAX && book_has(b, (int32_t)partition, offset)) {
+            *ret = (struct book_spot){(int32_t)partition, offset};
+            n = 1;
+        } else if (e->group_key && k->rm_so >= 0) {
+            struct str key = {text + k->rm_so, (int32_t)(k->rm_eo - k->rm_so)};
+            n = book_find_key(b, key, ret);
+        }
+    }
+    free(text);
+    return n;
+}
+
+size_t evidence_line(const struct evidence *e, const struct book *b, struct str line,
+                     struct book_spot *ret_spots, size_t cap)
+{
+    if (e->kind != EVIDENCE_STDOUT || cap == 0)
+        return 0;
+    if (e->has_match)
+        return line_match(e, b, line, ret_spots);
+    size_t n = line_ids(b, line, ret_spots, cap);
+    return n > 0 ? n : line_key(b, line, ret_spots);
+}
+
+// Which column holds what: by name, else by position.
+struct columns {
+    int topic;
+    int partition;
+    int offset;
+    int key;
+};
+
+static struct columns find_columns(sqlite3_stmt *s)
+{
+    struct columns c = {-1, -1, -1, -1};
+    int n = sqlite3_column_count(s);
+    for (int i = 0; i < n; i++) {
+        const char *name = sqlite3_column_name(s, i);
+        if (strcasestr(name, "topic"))
+            c.topic = i;
+        else if (strcasestr(name, "partition"))
+            c.partition = i;
+        else if (strcasestr(name, "offset"))
+            c.offset = i;
+    }
+    if (c.partition >= 0 && c.offset >= 0)
+        return c;
+    if (n == 1)
+        return (struct columns){-1, -1, -1, 0};
+    return n == 2 ? (struct columns){-1, 0, 1, -1} : (struct columns){0, 1, 2, -1};
+}
+
+static struct str column_text(sqlite3_stmt *s, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(s, column);
+    return (struct str){text ? text : "", sqlite3_column_bytes(s, column)};
+}
+
+static void take_row(sqlite3_stmt *s, const struct columns *c, struct book *b)
+{
+    struct book_spot at;
+    if (c->key >= 0) {
+        struct str key = column_text(s, c->key);
+        if (parse_id(b, key.ptr, (size_t)key.len, &at) || book_find_key(b, key, &at))
+            book_worked(b, at, false);
+        return;
+    }
+    if (c->topic >= 0 && !str_eq_c(column_text(s, c->topic), book_topic(b)))
+        return;
+    int64_t partition = sqlite3_column_int64(s, c->partition);
+    int64_t offset = sqlite3_column_int64(s, c->offset);
+    if (partition >= 0 && partition <= INT32_MAX && book_has(b, (int32_t)partition, offset))
+        book_worked(b, (struct book_spot){(int32_t)partition, offset}, false);
+}
+
+int evidence_query(const struct evidence *e, const char *file, struct book *b, char **ret_why)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    if (access(file, F_OK) != 0) {
+        book_clear_worked(b);
+        return 0;
+    }
+    int rc = sqlite3_open_v2(file, &db, SQLITE_OPEN_READWRITE, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(db, e->query, -1, &s, NULL);
+    if (rc == SQLITE_OK && sqlite3_stmt_readonly(s)) {
+        book_clear_worked(b);
+        struct columns c = find_columns(s);
+        while ((rc = sqlite3_step(s)) == SQLITE_ROW)
+            take_row(s, &c, b);
+    } else if (rc == SQLITE_OK) {
+        rc = SQLITE_READONLY;
+    }
+    int result = 0;
+    if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
+        result = -EBUSY;
+    else if (rc == SQLITE_READONLY)
+        result = refuse(ret_why, "the evidence query must only read: %.200s", e->query);
+    else if (rc == SQLITE_ERROR && strstr(sqlite3_errmsg(db), "no such table"))
+        book_clear_worked(b); // the consumer has not made it yet
+    else if (rc != SQLITE_OK && rc != SQLITE_DONE)
+        result = refuse(ret_why, "%s: %s", file, sqlite3_errmsg(db));
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return result;
+}

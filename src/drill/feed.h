@@ -1,0 +1,27 @@
+#pragma once
+// Where a drill's records come from: a file that is read once, or made up. Shared by all drills of
+// a set; each keeps its own place in it.
+
+#include "cli/records.h"
+#include "drill/book.h"
+
+struct feed;
+
+struct feed_record {
+    struct bytes key; // ptr NULL: none
+    struct bytes value;
+};
+
+// What one drill can use at most. Beyond it the rest of the file is left alone.
+#define FEED_MAX_RECORDS 100000
+#define FEED_MAX_BYTES (256ULL << 20)
+
+// path NULL: records are made up, without end. On failure *ret_why is the caller's to free.
+MUST_USE int feed_open(const char *path, enum records_format format, const char *key_field,
+                       struct feed **ret_feed, char **ret_why);
+void feed_free(struct feed *f); // NULL is fine
+
+// The record at this place, valid until the next call. False past the end.
+bool feed_at(struct feed *f, uint64_t place, struct feed_record *ret_record);
+// Keys that occur twice in what was read are no evidence: told to the book.
+void feed_forbid_keys(const struct feed *f, struct book *b);

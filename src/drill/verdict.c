@@ -1,0 +1,237 @@
+// What came of it: each record missed, repeated or unfinished, how sure that is, and whether the
+// guarantee that is wanted was kept.
+
+#include "broker/broker.h"
+#include "drill/incident.h"
+#include "drill/run.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void add(struct drill_findings *f, const struct book_record *rec, int32_t p, int64_t offset,
+                enum ledger_certainty certainty)
+{
+    if ((f->n & (f->n - 1)) == 0) {
+        f->all = realloc(f->all, (f->n ? f->n * 2 : 1) * sizeof *f->all);
+        CHECK(f->all);
+    }
+    f->all[f->n++] = (struct drill_finding){
+        .partition = p,
+        .offset = offset,
+        .key = {str_dup(rec->key), rec->key.len},
+        .times = rec->times,
+        .below_k = rec->below_k,
+        .closing = rec->times >= 2 && rec->times - rec->after <= 1 && rec->after > 0,
+    };
+    if (f->n == 1 || certainty < f->certainty)
+        f->certainty = certainty;
+}
+
+// Up to where the group has passed: the committed offset, or for a group that keeps its offsets
+// itself the last record it has worked on.
+static int64_t passed_end(struct book_partition *bp)
+{
+    if (bp->k >= 0)
+        return bp->k_max > bp->k ? bp->k_max : bp->k;
+    int64_t end = bp->n;
+    while (end > 0 && bp->records[end - 1].times == 0)
+        end--;
+    return end;
+}
+
+static void look_at(struct run *r, int32_t p)
+{
+    struct drill_result *d = r->result;
+    struct book_partition *bp = book_partition(r->book, p);
+    bool blind = evidence_kind(r->o->evidence) == EVIDENCE_NONE;
+    bool is_stdout = evidence_kind(r->o->evidence) == EVIDENCE_STDOUT;
+    enum ledger_certainty cap = r->o->control_passed ? LEDGER_CERTAIN : LEDGER_LIKELY;
+    int64_t passed = passed_end(bp);
+    for (int64_t i = 0; i < bp->n; i++) {
+        const struct book_record *rec = &bp->records[i];
+        bool is_done = blind ? rec->sent_to != 0 : rec->times > 0;
+        d->processed += is_done;
+        if (!is_done && rec->excused) {
+            d->excused++;
+        } else if (!is_done && i < passed) {
+            bool unsure = is_stdout && rec->sent_to_killed;
+            add(&d->missed, rec, p, i, unsure && cap > LEDGER_LIKELY ? LEDGER_LIKELY : cap);
+        } else if (!is_done) {
+            add(&d->unfinished, rec, p, i, cap);
+        } else if (rec->times >= 2) {
+            add(&d->repeated, rec, p, i, cap);
+        }
+    }
+}
+
+static size_t count_below(const struct drill_findings *f)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++)
+        n += f->all[i].below_k;
+    return n;
+}
+
+static bool is_kept(const struct run *r)
+{
+    const struct drill_result *d = r->result;
+    if (d->unfinished.n > 0)
+        return false;
+    switch (r->o->expect) {
+    case LEDGER_AT_LEAST_ONCE:
+        return d->missed.n == 0 && count_below(&d->repeated) == 0;
+    case LEDGER_AT_MOST_ONCE:
+        return d->repeated.n == 0;
+    case LEDGER_EXACTLY_ONCE:
+        return d->missed.n == 0 && d->repeated.n == 0;
+    }
+    return false;
+}
+
+static void say_why(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void say_why(struct run *r, const char *format, ...)
+{
+    char text[600];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    free(r->result->why);
+    r->result->why = strdup(text);
+}
+
+// The control pass asks first whether the evidence is good enough to accuse anyone.
+static void judge_control(struct run *r)
+{
+    struct drill_result *d = r->result;
+    const char *mend = evidence_kind(r->o->evidence) == EVIDENCE_STDOUT
+                           ? "print one line for each record when its work is done, with "
+                             "topic/partition/offset or a key that no other record has, or give "
+                             "--match PATTERN"
+                           : "the query must give each record that was worked on, once for each "
+                             "time";
+    int64_t sent_without = 0;
+    for (size_t i = 0; i < d->missed.n; i++) {
+        const struct drill_finding *f = &d->missed.all[i];
+        sent_without += book_partition(r->book, f->partition)->records[f->offset].sent_to != 0;
+    }
+    d->verdict = DRILL_INCONCLUSIVE;
+    if (d->processed == 0 && d->records > 0)
+        say_why(r, "control pass: none of the %lld records shows in the evidence (%s): %s",
+                (long long)d->records, evidence_name(r->o->evidence), mend);
+    else if ((int64_t)d->repeated.n == d->processed && d->processed > 1)
+        say_why(r, "control pass: every record shows twice or more in the evidence: %s", mend);
+    else if (sent_without > 0)
+        say_why(r,
+                "control pass: %lld of %lld records were committed and do not show in the "
+                "evidence: %s",
+                (long long)sent_without, (long long)d->records, mend);
+    else if (d->unfinished.n > 0)
+        say_why(r,
+                "control pass: %zu of %lld records were not finished in time; a longer "
+                "--timeout, or fewer --partitions",
+                d->unfinished.n, (long long)d->records);
+    else
+        d->verdict = is_kept(r) ? DRILL_PASS : DRILL_FAIL;
+}
+
+static bool is_in(const struct drill_findings *f, int32_t partition, int64_t first, int64_t last)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->all[i].partition == partition && f->all[i].offset >= first &&
+            f->all[i].offset <= last)
+            return true;
+    }
+    return false;
+}
+
+static void add_advice(struct buf *b, struct str text)
+{
+    if (text.len <= 0 || (b->len && memmem(b->ptr, b->len, text.ptr, (size_t)text.len)))
+        return;
+    buf_printf(b, "%s%.*s", b->len ? "\n" : "", STR_FMT(text));
+}
+
+static void explain(struct run *r)
+{
+    struct drill_result *d = r->result;
+    struct buf advice = {0};
+    d->incidents = json_array();
+    bool is_any = d->missed.n || d->repeated.n || d->unfinished.n;
+    struct ledger *l = run_ledger(r);
+    struct str group = str_from(r->real_group ? r->real_group : r->group);
+    struct ledger_incident_view v;
+    if (is_any && r->script)
+        add_advice(&advice, str_from(r->script->advice));
+    for (size_t it = 0; ledger_next_incident(l, group, 0, &it, &v);) {
+        bool explains = is_in(&d->missed, v.partition, v.first, v.last) ||
+                        is_in(&d->repeated, v.partition, v.first, v.last) ||
+                        is_in(&d->unfinished, v.partition, v.first, v.last);
+        if (!explains && v.quiet)
+            continue;
+        json_array_append_new(d->incidents, incident_json(&v));
+        if (explains && !r->script)
+            add_advice(&advice, v.advice);
+    }
+    buf_add(&advice, "", 1);
+    d->advice = (char *)advice.ptr;
+}
+
+void verdict_reach(struct run *r)
+{
+    struct drill_result *d = r->result;
+    d->records = book_records_total(r->book);
+    d->missed.certainty = d->repeated.certainty = d->unfinished.certainty = LEDGER_CERTAIN;
+    for (int32_t p = 0; p < book_partitions(r->book); p++)
+        look_at(r, p);
+    bool was_inconclusive = d->verdict == DRILL_INCONCLUSIVE;
+    if (!r->script)
+        judge_control(r);
+    else if (!was_inconclusive)
+        d->verdict = is_kept(r) ? DRILL_PASS : DRILL_FAIL;
+    d->certainty = r->o->control_passed ? LEDGER_CERTAIN : LEDGER_LIKELY;
+    const struct drill_findings *const all[] = {&d->missed, &d->repeated, &d->unfinished};
+    for (size_t i = 0; i < 3; i++) {
+        if (all[i]->n > 0 && all[i]->certainty < d->certainty)
+            d->certainty = all[i]->certainty;
+    }
+    if (r->real_group)
+        ledger_judge(run_ledger(r), run_time(r), str_from(r->real_group));
+    explain(r);
+}
+
+static void free_findings(struct drill_findings *f)
+{
+    for (size_t i = 0; i < f->n; i++)
+        free((void *)(uintptr_t)f->all[i].key.ptr);
+    free(f->all);
+}
+
+void drill_result_free(struct drill_result *d)
+{
+    if (!d)
+        return;
+    free_findings(&d->missed);
+    free_findings(&d->repeated);
+    free_findings(&d->unfinished);
+    for (size_t i = 0; i < d->n_acts; i++) {
+        free(d->acts[i].act);
+        free(d->acts[i].target);
+    }
+    free(d->acts);
+    json_decref(d->incidents);
+    free(d->name);
+    free(d->topic);
+    free(d->why);
+    free(d->advice);
+    free(d);
+}
+
+const char *drill_verdict_name(enum drill_verdict v)
+{
+    static const char *const names[] = {"pass", "fail", "inconclusive"};
+    return names[v];
+}
