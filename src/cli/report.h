@@ -1,0 +1,37 @@
+#pragma once
+// What `tally report` and `tally drill` print of the ledger. Pure: answers of the private report
+// API in, text or JSON out.
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "schema.h"
+
+#include <jansson.h>
+
+// One incident as the contract of `report --json` has it. New reference.
+json_t *report_incident_json(const struct tally_report_response_incident *incident);
+json_t *report_rebalance_json(const struct tally_report_response_rebalance *rebalance);
+// The whole document. New reference.
+json_t *report_json(const struct tally_report_response *report);
+
+struct report_style {
+    bool color;
+    bool all;        // also quiet incidents and notes
+    bool rebalances; // their history too
+    int width;       // columns; longer sentences are broken
+};
+
+void report_text(const struct tally_report_response *report, const struct report_style *style,
+                 struct buf *out);
+// One incident, three lines. group: printed with it when not null.
+void report_incident_text(const struct tally_report_response_incident *incident, struct str group,
+                          const struct report_style *style, struct buf *out);
+
+// --fail-on: a list of classes, or "expected".
+struct report_fail_on {
+    bool missed, repeated, resent, risk, stalled, expected;
+};
+MUST_USE bool report_fail_on_parse(const char *text, struct report_fail_on *ret);
+// True when an incident of the report is one of these; missed records that were sent after all
+// are not.
+bool report_fails(const struct tally_report_response *report, const struct report_fail_on *on);

@@ -1,0 +1,202 @@
+// The report as text and JSON, made from one answer of the report API.
+
+#include "cli/cli.h"
+#include "cli/report.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct tally_report_response_proof proof = {
+    .time_ms = 1700000000456, .api = {"OffsetCommit", 12}, .summary = {"K 100 -> 101", 12}};
+
+static struct tally_report_response_incident incidents[] = {
+    {
+        .id = 7,
+        .time_ms = 1700000000123,
+        .topic = {"t", 1},
+        .first = 101,
+        .last = 102,
+        .records = 2,
+        .likely_at_most = -1,
+        .class = {"resent", 6},
+        .certainty = {"likely", 6},
+        .cause = {"dup_handover", 12},
+        .trigger = {"disconnect", 10},
+        .rebalance = 3,
+        .attribution = {"likely", 6},
+        .from = {{"m\033[1", 4}, {"app", 3}, {"/127.0.0.1", 10}, {"", 0}},
+        .to = {{NULL, -1}, {"", 0}, {"", 0}, {"", 0}},
+        .evidence = &proof,
+        .n_evidence = 1,
+        .advice = {"Commit in the revoke callback.", 30},
+        .closed = true,
+    },
+    {.id = 8,
+     .first = -1,
+     .last = -1,
+     .likely_at_most = -1,
+     .topic = {NULL, -1},
+     .class = {"risk", 4},
+     .certainty = {"possible", 8},
+     .cause = {"commit_before_work", 18},
+     .trigger = {"unknown", 7},
+     .from = {{NULL, -1}, {"", 0}, {"", 0}, {"", 0}},
+     .to = {{NULL, -1}, {"", 0}, {"", 0}, {"", 0}},
+     .quiet = true},
+};
+
+static struct tally_report_response_partition partitions[] = {
+    {.topic = {"t", 1},
+     .end = 5000,
+     .committed_offset = 4990,
+     .committed = 4990,
+     .waiting = 10,
+     .resent = 2,
+     .owner = {NULL, -1}},
+    {.topic = {"t", 1},
+     .partition = 1,
+     .committed_offset = -1,
+     .end = 7,
+     .skipped = 7,
+     .owner = {NULL, -1}},
+};
+
+static struct tally_report_response_group group = {
+    .group = {"g", 1},
+    .protocol = {"classic", 7},
+    .state = {"Stable", 6},
+    .expect = {"at-least-once", 13},
+    .partitions = partitions,
+    .n_partitions = 2,
+    .incidents = incidents,
+    .n_incidents = 2,
+};
+
+static const struct tally_report_response report = {
+    .groups = &group, .n_groups = 1, .verify_failure = {NULL, -1}};
+
+static void text_is_narrow_and_hides_what_is_quiet(void **state)
+{
+    (void)state;
+    struct report_style style = {.width = 80};
+    struct buf out = {0};
+    report_text(&report, &style, &out);
+    buf_add(&out, "", 1);
+    const char *text = (const char *)out.ptr;
+    const char *head = "g  classic, Stable, expected: at-least-once\n"
+                       "  topic/partition     log  committed  waiting  skipped  resent\n"
+                       "  t/0              0-5000       4990       10        0       2\n"
+                       "  t/1                 0-7          0        0        7       0\n"
+                       "  #7 2023-11-14T22:13:20.123Z  resent t/0 101-102: 2 records, likely\n"
+                       "     why: dup_handover: ";
+    assert_memory_equal(text, head, strlen(head));
+    assert_non_null(strstr(text, "Trigger: disconnect, rebalance"));
+    assert_non_null(strstr(text, "m?[1 (app,"));
+    assert_non_null(strstr(text, "     do:  Commit in the revoke callback.\n"));
+    assert_non_null(strstr(text, "  1 quiet one not shown (--all)\n"));
+    for (const char *line = text; *line; line = strchr(line, '\n') + 1)
+        assert_true(strcspn(line, "\n") <= 80);
+    buf_free(&out);
+}
+
+static void json_has_the_names_of_the_contract(void **state)
+{
+    (void)state;
+    json_t *all = report_json(&report);
+    json_t *g = json_array_get(json_object_get(all, "groups"), 0);
+    json_t *i = json_array_get(json_object_get(g, "incidents"), 0);
+    char *text = json_dumps(i, JSON_COMPACT);
+    assert_string_equal(
+        text,
+        "{\"id\":7,\"time\":\"2023-11-14T22:13:20.123Z\",\"topic\":\"t\",\"partition\":0,"
+        "\"first\":101,\"last\":102,\"records\":2,\"likely_at_most\":null,\"class\":\"resent\","
+        "\"certainty\":\"likely\",\"cause\":\"dup_handover\",\"contributing\":[],"
+        "\"trigger\":\"disconnect\",\"rebalance\":3,\"attribution\":\"likely\","
+        "\"from\":{\"member\":\"m\\u001B[1\",\"client_id\":\"app\",\"host\":\"/127.0.0.1\","
+        "\"software\":\"\"},\"to\":null,"
+        "\"evidence\":[{\"time\":\"2023-11-14T22:13:20.456Z\",\"api\":\"OffsetCommit\","
+        "\"summary\":\"K 100 -> 101\"}],\"advice\":\"Commit in the revoke callback.\","
+        "\"quiet\":false,\"forced\":false,\"closed\":true,\"resolved\":false}");
+    free(text);
+    json_t *p = json_array_get(json_object_get(g, "partitions"), 1);
+    assert_true(json_is_null(json_object_get(p, "committed_offset")));
+    assert_int_equal(json_integer_value(json_object_get(p, "skipped")), 7);
+    json_decref(all);
+}
+
+static void no_utf8_does_not_lose_a_document(void **state)
+{
+    (void)state;
+    struct tally_report_response_incident i = incidents[0];
+    i.from.client_id = (struct str){"a\xff", 2};
+    json_t *o = report_incident_json(&i);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(o, "from"), "client_id")),
+                        "a?");
+    json_decref(o);
+}
+
+static bool fails(const char *class, const char *expect, const char *on_text)
+{
+    struct tally_report_response_incident i = incidents[0];
+    struct tally_report_response_group g = group;
+    i.class = str_from(class);
+    g.expect = str_from(expect);
+    g.incidents = &i;
+    g.n_incidents = 1;
+    struct tally_report_response r = {.groups = &g, .n_groups = 1};
+    struct report_fail_on on;
+    assert_true(report_fail_on_parse(on_text, &on));
+    return report_fails(&r, &on);
+}
+
+static void fail_on_expected_follows_the_guarantee(void **state)
+{
+    (void)state;
+    assert_true(fails("missed", "at-least-once", "expected"));
+    assert_false(fails("repeated", "at-least-once", "expected"));
+    assert_false(fails("missed", "at-most-once", "expected"));
+    assert_true(fails("repeated", "at-most-once", "expected"));
+    assert_true(fails("missed", "exactly-once", "expected"));
+    assert_true(fails("repeated", "exactly-once", "expected"));
+    assert_false(fails("resent", "exactly-once", "expected"));
+    assert_true(fails("resent", "at-least-once", "risk,resent"));
+    struct report_fail_on on;
+    assert_false(report_fail_on_parse("missed,lost", &on));
+    assert_false(report_fail_on_parse("miss", &on));
+}
+
+static void times_are_read_and_written(void **state)
+{
+    (void)state;
+    int64_t ms;
+    char text[CLI_TIME_MAX];
+    assert_true(cli_time("2023-11-14T22:13:20.123Z", &ms));
+    assert_int_equal(ms, 1700000000123);
+    assert_true(cli_time("2023-11-14T23:13:20+01:00", &ms));
+    assert_int_equal(ms, 1700000000000);
+    assert_true(cli_time("2023-11-14", &ms));
+    assert_true(cli_time("2h", &ms));
+    assert_false(cli_time("yesterday", &ms));
+    assert_false(cli_time("2023-11-14T", &ms));
+    assert_false(cli_time("2023-11-14T22:13:20X", &ms));
+    cli_time_text(-1, text);
+    assert_string_equal(text, "1969-12-31T23:59:59.999Z");
+    cli_time_text(INT64_MAX, text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_is_narrow_and_hides_what_is_quiet),
+        cmocka_unit_test(json_has_the_names_of_the_contract),
+        cmocka_unit_test(no_utf8_does_not_lose_a_document),
+        cmocka_unit_test(fail_on_expected_follows_the_guarantee),
+        cmocka_unit_test(times_are_read_and_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
