@@ -20,8 +20,9 @@ enum {
     DISK_DIR = 8,    // a directory, to sync it
 };
 
-// Files one sync can cover: a segment, the one rolled before it, and their directory, twice.
-#define DISK_SYNC_FILES_MAX 6
+// Files one sync can cover: a segment, two that were sealed before it with their indexes, and what
+// a new log consists of beside them.
+#define DISK_SYNC_FILES_MAX 10
 // Pieces of one disk_pwritev().
 #define DISK_IOV_MAX 256
 

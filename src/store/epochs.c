@@ -15,10 +15,9 @@ void epochs_free(struct epochs *e)
     *e = (struct epochs){0};
 }
 
-void epochs_add(struct epochs *e, int32_t epoch, int64_t start)
+void epochs_add(struct epochs *e, int32_t epoch, int64_t start, int64_t data_end)
 {
-    // An epoch in which nothing was written leaves no trace.
-    while (e->n && e->items[e->n - 1].start >= start)
+    while (e->n && (e->items[e->n - 1].start >= data_end || e->items[e->n - 1].start >= start))
         e->n--;
     e->items = realloc(e->items, (e->n + 1) * sizeof *e->items);
     CHECK(e->items);
@@ -47,7 +46,7 @@ int epochs_load(struct epochs *e, struct disk *d, const char *dir)
                 (last && (last->epoch >= epoch || last->start >= start)))
                 r = -EBADMSG;
             else
-                epochs_add(e, epoch, start);
+                epochs_add(e, epoch, start, start);
         }
         if (r == 0 && n == 0)
             r = -ENOENT;

@@ -17,7 +17,8 @@ struct epochs {
 #define EPOCHS_FILE "leader-epoch-checkpoint"
 
 void epochs_free(struct epochs *e);
-void epochs_add(struct epochs *e, int32_t epoch, int64_t start);
+// Epochs that began at or behind data_end, in which nothing was written, give way to it.
+void epochs_add(struct epochs *e, int32_t epoch, int64_t start, int64_t data_end);
 // -ENOENT when there is no file, -EBADMSG when it is damaged.
 MUST_USE int epochs_load(struct epochs *e, struct disk *d, const char *dir);
 MUST_USE int epochs_store(const struct epochs *e, struct disk *d, const char *dir); // durable

@@ -32,7 +32,7 @@ int log_close_clean(struct log *l)
 {
     int r = log_sync(l);
     if (r == 0 && l->is_dirty) {
-        r = segment_write_indexes(log_active(l));
+        r = segment_write_indexes_durably(log_active(l));
         if (r == 0)
             r = log_write_producers(l);
         if (r == 0)
@@ -105,7 +105,7 @@ void log_remember_unsynced(struct log *l, struct disk_file *f)
 
 int log_roll(struct log *l, int64_t now_ms)
 {
-    if (l->n_unsynced >= LOG_UNSYNCED_MAX) {
+    if (l->n_unsynced + 3 > LOG_UNSYNCED_MAX) {
         int r = log_sync(l);
         if (r < 0)
             return r;
@@ -113,15 +113,20 @@ int log_roll(struct log *l, int64_t now_ms)
     struct segment *old = log_active(l);
     struct segment *s = segment_new(l->disk, l->dir, l->end, now_ms);
     int r = segment_create(s);
-    if (r == 0 && l->synced < l->end)
-        log_remember_unsynced(l, old->file);
+    struct disk_file *indexes[2];
     if (r == 0)
-        r = segment_write_indexes(old);
+        r = segment_write_indexes(old, indexes);
     if (r < 0) {
         segment_free(s);
         return l->broken = r;
     }
+    log_remember_unsynced(l, old->file);
+    for (size_t i = 0; i < 2; i++) {
+        log_remember_unsynced(l, indexes[i]);
+        disk_close(indexes[i]);
+    }
     s->used = old->used = ++l->use_counter;
+    s->is_loaded = true;
     log_add_segment(l, s);
     l->dir_changed = true;
     l->is_dirty = true;
@@ -430,7 +435,9 @@ int32_t log_epoch(const struct log *l)
 int log_epoch_begin(struct log *l, int32_t epoch)
 {
     CHECK(epoch > log_epoch(l));
-    epochs_add(&l->epochs, epoch, l->end);
+    const struct segment *s = log_active(l);
+    // An empty segment may begin where an epoch does: that one explains its base.
+    epochs_add(&l->epochs, epoch, l->end, s->size > 0 ? s->end : s->base + 1);
     l->is_dirty = true;
     int r = epochs_store(&l->epochs, l->disk, l->dir);
     return r < 0 ? l->broken = r : 0;

@@ -126,6 +126,13 @@ int log_write_metadata(struct log *l, struct uuid topic_id, struct disk_file **r
     return r;
 }
 
+int log_open_metadata(struct log *l, struct disk_file **ret_file)
+{
+    char path[SEGMENT_PATH_BYTES];
+    log_path(l, METADATA_FILE, path);
+    return disk_open(l->disk, path, DISK_READ, ret_file);
+}
+
 int log_read_metadata(struct log *l, struct uuid topic_id, bool *ret_is_other, bool *ret_is_missing)
 {
     char path[SEGMENT_PATH_BYTES], id[23], found[23] = "";

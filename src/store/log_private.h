@@ -8,7 +8,7 @@
 // Sealed segments a log keeps open for readers; each has a handle and up to 2 MB of index.
 #define LOG_OPEN_SEGMENTS 4
 // Files besides the active segment that wait for the next sync; a roll beyond it blocks for one.
-#define LOG_UNSYNCED_MAX 3
+#define LOG_UNSYNCED_MAX 8
 _Static_assert(LOG_UNSYNCED_MAX + 2 <= DISK_SYNC_FILES_MAX, "with the active and the directory");
 // Files of producer state kept: the newest may be torn by a crash.
 #define LOG_PRODUCER_FILES 2
@@ -57,6 +57,7 @@ MUST_USE int log_load_producers(struct log *l);
 MUST_USE int log_write_recovery_point(struct log *l);
 int64_t log_read_recovery_point(struct log *l);
 MUST_USE int log_write_metadata(struct log *l, struct uuid topic_id, struct disk_file **ret_file);
+MUST_USE int log_open_metadata(struct log *l, struct disk_file **ret_file);
 // 0 with *ret_is_other, or -errno.
 MUST_USE int log_read_metadata(struct log *l, struct uuid topic_id, bool *ret_is_other,
                                bool *ret_is_missing);

@@ -17,6 +17,7 @@ struct opening {
     bool is_clean;      // the mark of a clean stop was found
     size_t cut_segment; // the segment to cut; n_segments: none
     uint64_t cut_pos;
+    int64_t first_scanned; // base of the first segment that was read
 };
 
 __attribute__((format(printf, 3, 4))) static int say(struct opening *o, int error,
@@ -37,20 +38,16 @@ static int say_io(struct opening *o, int error, const char *what)
     return error;
 }
 
-static int dir_make(struct opening *o)
+// The next sync covers the directory's own name, too.
+static int remember_parent(struct log *l)
 {
-    struct log *l = o->l;
-    int r = disk_mkdir(l->disk, l->dir);
-    if (r < 0)
-        return r;
-    o->is_new = true;
     char *parent = strdup(l->dir);
     CHECK(parent);
     char *slash = strrchr(parent, '/');
     if (slash)
         slash[slash == parent ? 1 : 0] = 0;
     struct disk_file *f;
-    r = disk_open(l->disk, slash ? parent : ".", DISK_DIR, &f);
+    int r = disk_open(l->disk, slash ? parent : ".", DISK_DIR, &f);
     free(parent);
     if (r < 0)
         return r;
@@ -86,10 +83,17 @@ static int dir_open(struct opening *o)
     int r = disk_stat(l->disk, l->dir, &st);
     if (r == -ENOENT && o->args->reserved_upto > 0 && !o->args->power_lost)
         return say(o, r, "%s: missing, though records were written to it: half copied?", l->dir);
-    if (r == -ENOENT)
-        r = dir_make(o);
+    if (r == -ENOENT) {
+        r = disk_mkdir(l->disk, l->dir);
+        o->is_new = true;
+    }
     if (r == 0)
         r = disk_open(l->disk, l->dir, DISK_DIR, &l->dir_file);
+    // After a crash nobody knows which names were durable.
+    if (r == 0 && (o->is_new || !o->args->was_clean)) {
+        l->dir_changed = true;
+        r = remember_parent(l);
+    }
     bool is_other, is_missing;
     if (r == 0)
         r = log_read_metadata(l, o->args->topic_id, &is_other, &is_missing);
@@ -99,15 +103,16 @@ static int dir_open(struct opening *o)
         say(o, 0, "%s: held the rest of a deleted topic, removed", l->dir);
         r = dir_empty(l->disk, l->dir);
     }
+    struct disk_file *f = NULL;
     if (r == 0 && (is_other || is_missing)) {
-        struct disk_file *f;
         r = log_write_metadata(l, o->args->topic_id, &f);
-        if (r == 0) {
-            log_remember_unsynced(l, f);
-            disk_close(f);
-        }
         l->dir_changed = l->is_dirty = true;
+    } else if (r == 0 && !o->args->was_clean) {
+        r = log_open_metadata(l, &f);
     }
+    if (r == 0 && f)
+        log_remember_unsynced(l, f);
+    disk_close(f);
     return say_io(o, r, "cannot be written");
 }
 
@@ -116,7 +121,7 @@ static int load_epochs(struct opening *o)
     struct log *l = o->l;
     int r = epochs_load(&l->epochs, l->disk, l->dir);
     if (r == -ENOENT && o->args->leader_epoch == 0) {
-        epochs_add(&l->epochs, 0, 0);
+        epochs_add(&l->epochs, 0, 0, 0);
         return 0;
     }
     if (r == -ENOENT || r == -EBADMSG)
@@ -212,6 +217,19 @@ static int search_behind(struct window *w, uint64_t pos, int64_t offset, int64_t
     return 0;
 }
 
+// Offsets up to here are accounted for: behind a segment's last batch none may have been written
+// until the next epoch begins. (epochs_add() keeps none that stayed empty.)
+static int64_t reach(const struct log *l, const struct segment *s)
+{
+    const struct epochs *e = &l->epochs;
+    if (s->size == 0 && e->items[e->n - 1].start > s->end)
+        return e->items[e->n - 1].start;
+    for (size_t i = 0; i < e->n; i++)
+        if (e->items[i].start >= s->end)
+            return e->items[i].start;
+    return s->end;
+}
+
 // No good batch stands at pos, where offset s->end is due.
 static int judge(struct opening *o, size_t i, struct window *w, uint64_t pos, int64_t durable)
 {
@@ -222,7 +240,7 @@ static int judge(struct opening *o, size_t i, struct window *w, uint64_t pos, in
     if (r < 0)
         return say_io(o, r, "cannot be read");
     bool has_more = behind > 0 || (i + 1 < l->n_segments && l->segments[i + 1]->size > 0);
-    if (s->end < durable || (has_more && !o->args->power_lost))
+    if (reach(l, s) < durable || (has_more && !o->args->power_lost))
         return say(o, -EBADMSG,
                    "%s/%020" PRId64 ".log: damaged at byte %" PRIu64 " (offset %" PRId64
                    "), and no crash tears there: nothing was changed",
@@ -261,7 +279,10 @@ static int scan(struct opening *o, size_t i, int64_t durable)
         r = segment_batch_valid(&w, s->size, &h, &is_valid);
         if (r < 0)
             break;
-        if (!is_valid || h.base_offset < s->end) {
+        // Offsets are skipped only where a new epoch begins.
+        if (!is_valid ||
+            (h.base_offset != s->end &&
+             (h.base_offset < s->end || !epochs_begins_at(&l->epochs, h.base_offset)))) {
             r = judge(o, i, &w, s->size, durable);
             break;
         }
@@ -303,6 +324,7 @@ static int scan_tail(struct opening *o)
     int r = 0;
     o->cut_segment = l->n_segments;
     o->report->scanned = true;
+    o->first_scanned = l->segments[first]->base;
     for (size_t i = 0; i < first && r == 0; i++)
         r = check_sealed(o, i);
     for (size_t i = first; i < l->n_segments && r == 0; i++) {
@@ -313,7 +335,7 @@ static int scan_tail(struct opening *o)
         if (follows(l, s, next))
             continue;
         // The end of this segment never reached the disk, the next one did.
-        if (!o->args->power_lost || s->end < durable)
+        if (!o->args->power_lost || reach(l, s) < durable)
             return say(o, -ENOENT, "%s: the segment with offset %" PRId64 " is missing", l->dir,
                        s->end);
         o->cut_segment = i;
@@ -329,29 +351,35 @@ static int scan_tail(struct opening *o)
     if (r < 0)
         return r;
     size_t last = o->cut_segment < l->n_segments ? o->cut_segment : l->n_segments - 1;
-    int64_t end = l->segments[last]->end;
-    int64_t epoch_start = l->epochs.items[l->epochs.n - 1].start;
-    if (end < durable && epoch_start < durable)
+    if (reach(l, l->segments[last]) < durable)
         return say(o, -EBADMSG, "%s: ends at offset %" PRId64 ", but %" PRId64 " was durable",
-                   l->dir, end, durable);
+                   l->dir, l->segments[last]->end, durable);
     return 0;
 }
 
 static int apply_cut(struct opening *o)
 {
     struct log *l = o->l;
-    if (o->cut_segment == l->n_segments)
-        return 0;
-    while (l->n_segments > o->cut_segment + 1) {
+    int r = 0;
+    if (o->cut_segment < l->n_segments)
+        r = disk_truncate(l->segments[o->cut_segment]->file, o->cut_pos);
+    // What lies behind the cut goes, and segments that were begun and hold nothing.
+    while (r == 0 && l->n_segments > 1 &&
+           (l->n_segments > o->cut_segment + 1 || log_active(l)->size == 0)) {
         struct segment *s = log_active(l);
-        int r = segment_unlink(s);
+        r = segment_unlink(s);
         if (r < 0)
-            return r;
+            break;
         segment_free(s);
         l->n_segments--;
+        s = log_active(l);
+        // Below the recovery point it was opened for reading, if at all.
+        if (s->base < o->first_scanned) {
+            segment_shut(s);
+            r = segment_open(s, true, l->config.index_interval_bytes);
+        }
     }
-    l->dir_changed = true;
-    return disk_truncate(log_active(l)->file, o->cut_pos);
+    return r;
 }
 
 // The log goes on where no offset was given out before.
@@ -380,7 +408,7 @@ static int settle(struct opening *o)
             continue;
         r = disk_sync(s->file);
         if (r == 0)
-            r = segment_write_indexes(s);
+            r = segment_write_indexes_durably(s);
     }
     l->synced = -1;
     if (r == 0)

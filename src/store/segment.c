@@ -117,7 +117,8 @@ void segment_add(struct segment *s, const struct batch_header *h, int32_t index_
     s->size += h->bytes;
 }
 
-static int write_file(struct segment *s, const char *suffix, const struct buf *content)
+static int write_file(struct segment *s, const char *suffix, const struct buf *content,
+                      struct disk_file **ret_file)
 {
     char path[SEGMENT_PATH_BYTES];
     segment_path(s, suffix, path);
@@ -128,11 +129,14 @@ static int write_file(struct segment *s, const char *suffix, const struct buf *c
     r = disk_truncate(f, 0);
     if (r == 0 && content->len)
         r = disk_pwrite(f, content->ptr, content->len, 0);
-    disk_close(f);
+    if (r < 0)
+        disk_close(f);
+    else
+        *ret_file = f;
     return r;
 }
 
-int segment_write_indexes(struct segment *s)
+int segment_write_indexes(struct segment *s, struct disk_file *ret_files[2])
 {
     struct buf b = {0};
     // The last entry names the greatest timestamp of all: retention and lookups rely on it.
@@ -143,16 +147,40 @@ int segment_write_indexes(struct segment *s)
         pack_u32(p, s->offsets[i].relative_offset);
         pack_u32(p + 4, s->offsets[i].position);
     }
-    int r = write_file(s, "index", &b);
+    struct disk_file *offsets_file, *times_file;
+    int r = write_file(s, "index", &b, &offsets_file);
+    if (r < 0) {
+        buf_free(&b);
+        return r;
+    }
     buf_clear(&b);
     for (size_t i = 0; i < s->n_times; i++) {
         uint8_t *p = buf_extend(&b, TIME_ENTRY_BYTES);
         pack_u64(p, (uint64_t)s->times[i].timestamp_ms);
         pack_u32(p + 8, s->times[i].relative_offset);
     }
-    if (r == 0)
-        r = write_file(s, "timeindex", &b);
+    r = write_file(s, "timeindex", &b, &times_file);
     buf_free(&b);
+    if (r < 0) {
+        disk_close(offsets_file);
+        return r;
+    }
+    ret_files[0] = offsets_file;
+    ret_files[1] = times_file;
+    return 0;
+}
+
+int segment_write_indexes_durably(struct segment *s)
+{
+    struct disk_file *files[2];
+    int r = segment_write_indexes(s, files);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < 2; i++) {
+        if (r == 0)
+            r = disk_sync(files[i]);
+        disk_close(files[i]);
+    }
     return r;
 }
 

@@ -55,7 +55,10 @@ void segment_shut(struct segment *s); // drops handle and indexes
 void segment_add(struct segment *s, const struct batch_header *h, int32_t index_interval_bytes);
 // Forgets what the batches said, before they are read again.
 void segment_forget_indexes(struct segment *s);
-MUST_USE int segment_write_indexes(struct segment *s);
+// Writes both index files and hands them out, to be synced and closed by the caller: an index that
+// a power cut may have shortened would let retention delete too much.
+MUST_USE int segment_write_indexes(struct segment *s, struct disk_file *ret_files[2]);
+MUST_USE int segment_write_indexes_durably(struct segment *s);
 MUST_USE int segment_unlink(struct segment *s);
 
 // Reading headers one after the other.
