@@ -351,6 +351,9 @@ static void test_setters(void **state)
     assert_int_equal(record_iter_start(&it, &b, NULL), 0);
     assert_int_equal(record_next(&it, &rec), 1);
     assert_int_equal(rec.timestamp_ms, 99);
+    batch_set_max_timestamp(buf.ptr, buf.len, false, 99);
+    assert_int_equal(batch_read(view(&buf), &b), 0);
+    assert_true(batch_crc_matches(&b) && !(b.attributes & BATCH_LOG_APPEND_TIME));
     buf_free(&buf);
 }
 

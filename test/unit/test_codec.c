@@ -177,6 +177,31 @@ static void test_heartbeat_bytes(void **state)
     kw_out_free(&out);
 }
 
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct describe_topic_partitions_response_partition part;
+    describe_topic_partitions_response_partition_init(&part);
+    assert_int_equal(part.n_eligible_leader_replicas, -1);
+    assert_int_equal(part.n_offline_replicas, 0);
+    assert_int_equal(part.leader_epoch, -1);
+    struct describe_topic_partitions_response resp;
+    describe_topic_partitions_response_init(&resp);
+    assert_null(resp.next_cursor);
+    struct fetch_request fetch;
+    fetch_request_init(&fetch);
+    assert_int_equal(fetch.max_bytes, 0x7fffffff);
+    assert_int_equal(fetch.replica_state.replica_id, -1);
+    assert_true(str_is_null(fetch.cluster_id));
+    assert_true(str_eq(fetch.rack_id, STR_EMPTY));
+    struct fetch_request_partition wanted;
+    fetch_request_partition_init(&wanted);
+    assert_true(wanted.high_watermark == INT64_MAX);
+    struct metadata_request metadata;
+    metadata_request_init(&metadata);
+    assert_true(metadata.allow_auto_topic_creation);
+}
+
 static void test_failure_names_the_field(void **state)
 {
     (void)state;
@@ -205,6 +230,11 @@ static void test_lying_count_allocates_nothing(void **state)
     assert_int_equal(r, -EBADMSG);
     assert_string_equal(why, "topics: more elements than what is left can hold");
     assert_true(arena_used(a) < 4096);
+    // A name takes two bytes at least: nine of them do not fit 17 bytes.
+    uint8_t near[4 + 17] = {0, 0, 0, 9};
+    r = kw_decode(&metadata_request_msg, 1, (struct bytes){near, sizeof near}, a, &req, &why);
+    assert_int_equal(r, -EBADMSG);
+    assert_string_equal(why, "topics: more elements than what is left can hold");
     arena_free(a);
 }
 
@@ -219,6 +249,20 @@ static void test_unknown_tags_are_skipped(void **state)
     int r = kw_decode(&heartbeat_request_msg, 4, (struct bytes){in, sizeof in - 1}, a, &req, &why);
     assert_int_equal(r, 0);
     assert_true(str_eq_c(req.member_id, "m1"));
+    arena_free(a);
+}
+
+static void test_tag_that_lies_about_its_size(void **state)
+{
+    (void)state;
+    // ApiVersions response v3 with tag 1, an i64, said to be nine bytes.
+    static const uint8_t in[] = {0, 0, 1, 0, 0, 0, 0, 1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 5, 0};
+    struct arena *a = arena_new();
+    struct api_versions_response resp;
+    const char *why = NULL;
+    int r = kw_decode(&api_versions_response_msg, 3, (struct bytes){in, sizeof in}, a, &resp, &why);
+    assert_int_equal(r, -EBADMSG);
+    assert_string_equal(why, "finalized_features_epoch: shorter than its tag says");
     arena_free(a);
 }
 
@@ -295,9 +339,11 @@ int main(void)
         cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_heartbeat_bytes),
+        cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_failure_names_the_field),
         cmocka_unit_test(test_lying_count_allocates_nothing),
         cmocka_unit_test(test_unknown_tags_are_skipped),
+        cmocka_unit_test(test_tag_that_lies_about_its_size),
         cmocka_unit_test(test_records_in_a_file_are_spliced),
         cmocka_unit_test(test_overlong_strings_are_cut),
         cmocka_unit_test(test_tables_of_names),
