@@ -324,7 +324,7 @@ static bool is_partition_name(const char *name)
     if (!dash || dash == name || !dash[1] || strspn(dash + 1, "0123456789") != strlen(dash + 1))
         return false;
     struct str topic = {name, (int32_t)(dash - name)};
-    return topic_name_check(topic, NULL) == KERR_NONE;
+    return topic_name_check(topic) == KERR_NONE;
 }
 
 void partitions_clean_leftovers(struct partitions *ps)

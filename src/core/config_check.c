@@ -1,14 +1,11 @@
 // Whether a name and a value may be set. Texts follow Kafka's where people search for them.
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/configs.h"
 #include "schema.h"
 
-#define NUMBER_MAX 40
 // A name further away than this is no typing error.
 #define TYPO_MAX 4
 #define NAME_MAX_LEN 96
@@ -40,20 +37,10 @@ static const char *type_name(enum config_type t)
 
 static enum config_check check_number(const struct config_def *d, struct str value, struct why w)
 {
-    char text[NUMBER_MAX], *end = text;
-    long long n = 0;
+    int64_t n = 0;
     double real = 0;
-    bool good = value.len > 0 && value.len < NUMBER_MAX;
-    if (good) {
-        memcpy(text, value.ptr, (size_t)value.len);
-        text[value.len] = 0;
-        errno = 0;
-        if (d->type == CONFIG_TYPE_DOUBLE)
-            real = strtod(text, &end);
-        else
-            n = strtoll(text, &end, 10);
-        good = end != text && *end == 0 && errno == 0 && real == real;
-    }
+    bool good = d->type == CONFIG_TYPE_DOUBLE ? config_parse_f64(value, &real)
+                                              : config_parse_i64(value, &n);
     if (good && d->type == CONFIG_TYPE_INT && (n < INT32_MIN || n > INT32_MAX))
         good = false;
     if (!good)

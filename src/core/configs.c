@@ -1,7 +1,6 @@
 #include "core/configs.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,23 +148,26 @@ static size_t find_all(const struct config_view *v, const struct config_def *d, 
     return n;
 }
 
-static bool parse_i64(struct str text, int64_t *ret)
+bool config_parse_i64(struct str text, int64_t *ret)
 {
-    char copy[NUMBER_MAX];
-    if (text.len <= 0 || text.len >= NUMBER_MAX)
+    bool negative = text.len > 0 && text.ptr[0] == '-';
+    int32_t at = negative || (text.len > 0 && text.ptr[0] == '+') ? 1 : 0;
+    if (at >= text.len)
         return false;
-    memcpy(copy, text.ptr, (size_t)text.len);
-    copy[text.len] = 0;
-    char *end;
-    errno = 0;
-    long long n = strtoll(copy, &end, 10);
-    if (errno != 0 || end == copy || *end != 0)
+    int64_t n = 0; // negative all the way: INT64_MIN has no positive
+    for (; at < text.len; at++) {
+        int digit = text.ptr[at] - '0';
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(n, 10, &n) ||
+            __builtin_sub_overflow(n, digit, &n))
+            return false;
+    }
+    if (!negative && n == INT64_MIN)
         return false;
-    *ret = n;
+    *ret = negative ? n : -n;
     return true;
 }
 
-static bool parse_f64(struct str text, double *ret)
+bool config_parse_f64(struct str text, double *ret)
 {
     char copy[NUMBER_MAX];
     if (text.len <= 0 || text.len >= NUMBER_MAX)
@@ -210,7 +212,7 @@ static bool find_first(const struct config_view *v, const struct config_def *d, 
 static int64_t found_i64(const struct found *f)
 {
     int64_t n;
-    CHECK(parse_i64(f->value, &n));
+    CHECK(config_parse_i64(f->value, &n));
     // "-1 hours" means for ever, as -1 ms does.
     return f->factor == 1 ? n : n < 0 ? -1 : n > INT64_MAX / f->factor ? INT64_MAX : n * f->factor;
 }
@@ -237,7 +239,7 @@ double config_f64(const struct config_view *v, const char *name)
     const struct config_def *d = must_find(name);
     struct found f;
     double n;
-    CHECK(d->type == CONFIG_TYPE_DOUBLE && find_first(v, d, &f) && parse_f64(f.value, &n));
+    CHECK(d->type == CONFIG_TYPE_DOUBLE && find_first(v, d, &f) && config_parse_f64(f.value, &n));
     return n;
 }
 

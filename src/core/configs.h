@@ -36,6 +36,10 @@ struct str config_str(const struct config_view *v, const char *name); // STR_NUL
 // For a list setting: does it hold this item?
 bool config_has(const struct config_view *v, const char *name, const char *item);
 
+// Numbers as settings are written: false when it is none, or does not fit.
+bool config_parse_i64(struct str text, int64_t *ret);
+bool config_parse_f64(struct str text, double *ret);
+
 enum config_check {
     CONFIG_OK,
     CONFIG_IGNORED, // Kafka has it, tally has no use for it

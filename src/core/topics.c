@@ -14,6 +14,7 @@ struct topics *topics_new(const struct configs *fixed)
     ts->fixed = fixed;
     ts->by_id = map_new();
     ts->by_name = map_new();
+    ts->by_folded = map_new();
     ts->groups = map_new();
     ts->broker = configs_new();
     ts->all_brokers = configs_new();
@@ -39,6 +40,7 @@ void topics_free(struct topics *ts)
         configs_free(v);
     map_free(ts->by_id);
     map_free(ts->by_name);
+    map_free(ts->by_folded);
     map_free(ts->groups);
     configs_free(ts->broker);
     configs_free(ts->all_brokers);
@@ -108,25 +110,56 @@ static bool is_topic_char(char c)
            c == '_' || c == '-';
 }
 
-enum kerr topic_name_check(struct str name, const char **ret_why)
+static bool has_other_char(struct str name)
 {
-    const char *why = NULL;
-    if (name.len <= 0)
-        why = "Topic name is invalid: the empty string is not allowed";
-    else if (str_eq_c(name, ".") || str_eq_c(name, ".."))
-        why = "Topic name is invalid: '.' and '..' are not allowed";
-    else if (name.len > TOPIC_NAME_MAX)
-        why = "Topic name is invalid: the length of the name is longer than the max allowed "
-              "length 249";
-    for (int32_t i = 0; !why && i < name.len; i++)
+    for (int32_t i = 0; i < name.len; i++)
         if (!is_topic_char(name.ptr[i]))
-            why = "Topic name is invalid: it contains one or more characters other than ASCII "
-                  "alphanumerics, '.', '_' and '-'";
-    if (!why)
-        return KERR_NONE;
-    if (ret_why)
-        *ret_why = why;
-    return KERR_INVALID_TOPIC_EXCEPTION;
+            return true;
+    return false;
+}
+
+enum kerr topic_name_check(struct str name)
+{
+    bool good = name.len > 0 && name.len <= TOPIC_NAME_MAX && !str_eq_c(name, ".") &&
+                !str_eq_c(name, "..") && !has_other_char(name);
+    return good ? KERR_NONE : KERR_INVALID_TOPIC_EXCEPTION;
+}
+
+const char *topic_name_text(struct str name, struct arena *a)
+{
+    if (name.len <= 0)
+        return "Topic name is invalid: the empty string is not allowed";
+    if (str_eq_c(name, ".") || str_eq_c(name, ".."))
+        return arena_printf(a, "Topic name is invalid: '%.*s' is not allowed", STR_FMT(name));
+    if (name.len > TOPIC_NAME_MAX)
+        return arena_printf(a,
+                            "Topic name is invalid: the length of '%.*s' is longer than the max "
+                            "allowed length %d",
+                            STR_FMT(name), TOPIC_NAME_MAX);
+    return arena_printf(a,
+                        "Topic name is invalid: '%.*s' contains one or more characters other than "
+                        "ASCII alphanumerics, '.', '_' and '-'",
+                        STR_FMT(name));
+}
+
+size_t counts_add(struct map *counts, struct bytes key)
+{
+    uintptr_t n = (uintptr_t)map_get(counts, key) + 1;
+    map_put(counts, key, (void *)n);
+    return n;
+}
+
+size_t counts_get(const struct map *counts, struct bytes key)
+{
+    return (uintptr_t)map_get(counts, key);
+}
+
+struct bytes topic_folded(struct str name, char *buf)
+{
+    CHECK(name.len <= TOPIC_NAME_MAX);
+    for (int32_t i = 0; i < name.len; i++)
+        buf[i] = name.ptr[i] == '.' ? '_' : name.ptr[i];
+    return (struct bytes){(const uint8_t *)buf, (size_t)name.len};
 }
 
 // Topics made and deleted.
@@ -161,7 +194,23 @@ static void apply_created(struct topics *ts, const struct topic_created_record *
     topic_widen(t, r->partitions);
     map_put(ts->by_id, key_uuid(&t->id), t);
     CHECK(!map_put(ts->by_name, key_str(t->name), t));
+    char folded[TOPIC_NAME_MAX];
+    map_put(ts->by_folded, topic_folded(t->name, folded), t);
     ts->version++;
+}
+
+// Two topics of one request can share a form; the other one takes the place.
+static void unfold(struct topics *ts, const struct topic *gone)
+{
+    char folded[TOPIC_NAME_MAX], other[TOPIC_NAME_MAX];
+    struct bytes key = topic_folded(gone->name, folded);
+    if (map_get(ts->by_folded, key) != gone)
+        return;
+    map_remove(ts->by_folded, key);
+    void *t;
+    for (size_t it = 0; map_next(ts->by_id, &it, NULL, &t);)
+        if (bytes_eq(topic_folded(((struct topic *)t)->name, other), key))
+            map_put(ts->by_folded, key, t);
 }
 
 static void apply_deleted(struct topics *ts, const struct topic_deleted_record *r)
@@ -170,6 +219,7 @@ static void apply_deleted(struct topics *ts, const struct topic_deleted_record *
     if (!t)
         return;
     map_remove(ts->by_name, key_str(t->name));
+    unfold(ts, t);
     topic_free(t);
     ts->version++;
 }

@@ -70,8 +70,10 @@ struct config_view topics_topic_view(const struct topics *ts, const struct topic
 struct config_view topics_group_view(const struct topics *ts, struct str group);
 const struct configs *topics_group_configs(const struct topics *ts, struct str group); // or NULL
 
-// KERR_NONE, or KERR_INVALID_TOPIC_EXCEPTION with the reason.
-enum kerr topic_name_check(struct str name, const char **ret_why);
+// KERR_NONE, or KERR_INVALID_TOPIC_EXCEPTION.
+enum kerr topic_name_check(struct str name);
+// Why a name is not legal, in Kafka's words; in the arena.
+const char *topic_name_text(struct str name, struct arena *a);
 
 // How replication factors above 1 are taken. Set once at start.
 void topics_clamp_replication(struct topics *ts, bool on);

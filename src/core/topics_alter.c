@@ -16,12 +16,22 @@ struct target {
     int scope;
 };
 
+static int32_t strspn_digits(struct str s)
+{
+    int32_t n = 0;
+    while (n < s.len && s.ptr[n] >= '0' && s.ptr[n] <= '9')
+        n++;
+    return n;
+}
+
 static enum kerr find_target(const struct topics *ts, int8_t type, struct str name, struct arena *a,
                              struct target *ret, const char **ret_why)
 {
     if (type == RESOURCE_TOPIC) {
         const struct topic *t = topics_by_name(ts, name);
-        enum kerr e = t ? KERR_NONE : topic_name_check(name, ret_why);
+        enum kerr e = t ? KERR_NONE : topic_name_check(name);
+        if (e != KERR_NONE)
+            *ret_why = topic_name_text(name, a);
         if (!t && e == KERR_NONE) {
             *ret_why = arena_printf(a, "The topic '%.*s' does not exist.", STR_FMT(name));
             e = KERR_UNKNOWN_TOPIC_OR_PARTITION;
@@ -32,9 +42,11 @@ static enum kerr find_target(const struct topics *ts, int8_t type, struct str na
     }
     if (type == RESOURCE_BROKER) {
         if (name.len > 0 && !str_eq_c(name, "1")) {
+            bool is_number = strspn_digits(name) == name.len;
             *ret_why = arena_printf(a,
-                                    "Unexpected broker id, expected 1 or empty string, but "
-                                    "received %.*s",
+                                    is_number ? "Unexpected broker id, expected 1 or empty "
+                                                "string, but received %.*s"
+                                              : "Broker id must be an integer, but it is: %.*s",
                                     STR_FMT(name));
             return KERR_INVALID_REQUEST;
         }
@@ -50,7 +62,7 @@ static enum kerr find_target(const struct topics *ts, int8_t type, struct str na
         *ret = (struct target){type, name, topics_group_configs(ts, name), CONFIG_SCOPE_GROUP};
         return KERR_NONE;
     }
-    *ret_why = arena_printf(a, "Settings of resource type %d are not kept here.", type);
+    *ret_why = arena_printf(a, "Unknown resource type %d", type);
     return KERR_INVALID_REQUEST;
 }
 
@@ -71,14 +83,25 @@ static enum kerr check_one(const struct target *t, struct str name, struct str v
     *ret_ignored = c == CONFIG_IGNORED;
     if (c == CONFIG_UNKNOWN || c == CONFIG_INVALID) {
         *ret_why = arena_printf(a, "%s", why);
-        return KERR_INVALID_CONFIG;
+        return t->scope == CONFIG_SCOPE_BROKER ? KERR_INVALID_REQUEST : KERR_INVALID_CONFIG;
     }
     const struct config_def *d = config_def_find_str(name);
     if (c == CONFIG_OK && t->scope == CONFIG_SCOPE_BROKER && !config_is_dynamic(d)) {
-        *ret_why = arena_printf(a, "Cannot update these configs dynamically: Set(%s)", d->name);
+        *ret_why = arena_printf(a, "Cannot update these configs dynamically: [%s]", d->name);
         return KERR_INVALID_REQUEST;
     }
     return KERR_NONE;
+}
+
+// A resource as a key for counting; in the arena.
+static struct bytes resource_key(int8_t type, struct str name, struct arena *a)
+{
+    size_t len = name.len > 0 ? (size_t)name.len : 0;
+    uint8_t *key = arena_alloc(a, len + 1);
+    key[0] = (uint8_t)type;
+    if (len > 0)
+        memcpy(key + 1, name.ptr, len);
+    return (struct bytes){key, len + 1};
 }
 
 static void record_change(const struct target *t, struct str name, struct str value,
@@ -97,23 +120,37 @@ static void record_change(const struct target *t, struct str name, struct str va
 
 // AlterConfigs: what is not named goes back to its default.
 
-static enum kerr alter_whole(const struct topics *ts, const struct asker *a,
-                             const struct alter_configs_request *req, int32_t i, struct effects *fx,
+static enum kerr check_whole(const struct target *t,
+                             const struct alter_configs_request_resource *res, struct arena *a,
                              const char **ret_why)
 {
-    const struct alter_configs_request_resource *res = &req->resources[i];
-    for (int32_t k = 0; k < req->n_resources; k++)
-        if (k != i && req->resources[k].resource_type == res->resource_type &&
-            str_eq(req->resources[k].resource_name, res->resource_name)) {
-            *ret_why = "Each resource must appear at most once.";
+    enum kerr e = KERR_NONE;
+    bool ignored = false;
+    for (int32_t k = 0; e == KERR_NONE && k < res->n_configs; k++) {
+        if (str_is_null(res->configs[k].value)) {
+            *ret_why = arena_printf(a, "Null value not supported for : %.*s",
+                                    STR_FMT(res->configs[k].name));
             return KERR_INVALID_REQUEST;
         }
+        e = check_one(t, res->configs[k].name, res->configs[k].value, a, &ignored, ret_why);
+    }
+    return e;
+}
+
+static enum kerr alter_whole(const struct topics *ts, const struct asker *a,
+                             const struct alter_configs_request *req, int32_t i, bool is_twice,
+                             struct effects *fx, const char **ret_why)
+{
+    const struct alter_configs_request_resource *res = &req->resources[i];
+    if (is_twice) {
+        *ret_why = "Each resource must appear at most once.";
+        return KERR_INVALID_REQUEST;
+    }
     struct target t = {0};
     enum kerr e = find_target(ts, res->resource_type, res->resource_name, fx->arena, &t, ret_why);
     bool ignored = false;
-    for (int32_t k = 0; e == KERR_NONE && k < res->n_configs; k++)
-        e = check_one(&t, res->configs[k].name, res->configs[k].value, fx->arena, &ignored,
-                      ret_why);
+    if (e == KERR_NONE)
+        e = check_whole(&t, res, fx->arena, ret_why);
     if (e != KERR_NONE || req->validate_only)
         return e;
     struct str name, value;
@@ -140,15 +177,22 @@ void topics_decide_alter_configs(const struct topics *ts, const struct asker *a,
     int32_t n = req->n_resources > 0 ? req->n_resources : 0;
     resp->responses = arena_array(fx->arena, (size_t)n, sizeof *resp->responses);
     resp->n_responses = n;
+    struct map *counts = map_new();
+    for (int32_t i = 0; i < n; i++)
+        (void)counts_add(counts, resource_key(req->resources[i].resource_type,
+                                              req->resources[i].resource_name, fx->arena));
     for (int32_t i = 0; i < n; i++) {
         struct alter_configs_response_response *out = &resp->responses[i];
         alter_configs_response_response_init(out);
         out->resource_type = req->resources[i].resource_type;
         out->resource_name = req->resources[i].resource_name;
         const char *why = NULL;
-        out->error_code = (int16_t)alter_whole(ts, a, req, i, fx, &why);
+        struct bytes key = resource_key(out->resource_type, out->resource_name, fx->arena);
+        bool is_twice = counts_get(counts, key) > 1;
+        out->error_code = (int16_t)alter_whole(ts, a, req, i, is_twice, fx, &why);
         out->error_message = str_from(why);
     }
+    map_free(counts);
     effects_reply(fx, a->token, resp);
 }
 
@@ -208,13 +252,8 @@ static enum kerr plan_change(const struct topics *ts, const struct target *t,
     }
     *ret = (struct change){c->name, STR_NULL, false};
     if (c->config_operation == ALTER_DELETE) {
-        const struct config_def *d = config_def_find_str(c->name);
-        // A name nobody has can only be a mistake; one that is of no use here has nothing to
-        // remove.
-        bool known = d && d->scopes & t->scope;
-        ret->ignored = known && d->scopes & CONFIG_SCOPE_IGNORED;
-        if (!known)
-            return check_one(t, c->name, STR_NULL, a, &ret->ignored, ret_why);
+        // Nothing to remove for a name that has no value here; Kafka takes that, too.
+        ret->ignored = str_is_null(configs_get(t->own, c->name));
         return KERR_NONE;
     }
     if (str_is_null(c->value)) {
@@ -239,30 +278,35 @@ static enum kerr plan_change(const struct topics *ts, const struct target *t,
     return check_one(t, c->name, ret->value, a, &ret->ignored, ret_why);
 }
 
+static bool has_name_twice(const struct incremental_alter_configs_request_resource *res)
+{
+    struct map *counts = map_new();
+    bool twice = false;
+    for (int32_t k = 0; !twice && k < res->n_configs; k++)
+        twice = counts_add(counts, key_str(res->configs[k].name)) > 1;
+    map_free(counts);
+    return twice;
+}
+
 static enum kerr alter_parts(const struct topics *ts, const struct asker *a,
                              const struct incremental_alter_configs_request *req, int32_t i,
-                             struct effects *fx, const char **ret_why)
+                             bool is_twice, struct effects *fx, const char **ret_why)
 {
     const struct incremental_alter_configs_request_resource *res = &req->resources[i];
-    for (int32_t k = 0; k < req->n_resources; k++)
-        if (k != i && req->resources[k].resource_type == res->resource_type &&
-            str_eq(req->resources[k].resource_name, res->resource_name)) {
-            *ret_why = "Each resource must appear at most once.";
-            return KERR_INVALID_REQUEST;
-        }
+    if (is_twice) {
+        *ret_why = "Each resource must appear at most once.";
+        return KERR_INVALID_REQUEST;
+    }
     struct target t = {0};
     enum kerr e = find_target(ts, res->resource_type, res->resource_name, fx->arena, &t, ret_why);
     int32_t n = res->n_configs > 0 ? res->n_configs : 0;
     struct change *changes = arena_array(fx->arena, (size_t)n, sizeof *changes);
-    for (int32_t k = 0; e == KERR_NONE && k < n; k++) {
-        for (int32_t m = 0; m < k; m++)
-            if (str_eq(res->configs[m].name, res->configs[k].name)) {
-                *ret_why = arena_printf(fx->arena, "Error due to duplicate config keys: %.*s",
-                                        STR_FMT(res->configs[k].name));
-                return KERR_INVALID_REQUEST;
-            }
-        e = plan_change(ts, &t, &res->configs[k], fx->arena, &changes[k], ret_why);
+    if (e == KERR_NONE && has_name_twice(res)) {
+        *ret_why = "Error due to duplicate config keys";
+        return KERR_INVALID_REQUEST;
     }
+    for (int32_t k = 0; e == KERR_NONE && k < n; k++)
+        e = plan_change(ts, &t, &res->configs[k], fx->arena, &changes[k], ret_why);
     for (int32_t k = 0; e == KERR_NONE && !req->validate_only && k < n; k++)
         if (!changes[k].ignored)
             record_change(&t, changes[k].name, changes[k].value, a, fx);
@@ -278,15 +322,22 @@ void topics_decide_alter_configs_incrementally(const struct topics *ts, const st
     int32_t n = req->n_resources > 0 ? req->n_resources : 0;
     resp->responses = arena_array(fx->arena, (size_t)n, sizeof *resp->responses);
     resp->n_responses = n;
+    struct map *counts = map_new();
+    for (int32_t i = 0; i < n; i++)
+        (void)counts_add(counts, resource_key(req->resources[i].resource_type,
+                                              req->resources[i].resource_name, fx->arena));
     for (int32_t i = 0; i < n; i++) {
         struct incremental_alter_configs_response_response *out = &resp->responses[i];
         incremental_alter_configs_response_response_init(out);
         out->resource_type = req->resources[i].resource_type;
         out->resource_name = req->resources[i].resource_name;
         const char *why = NULL;
-        out->error_code = (int16_t)alter_parts(ts, a, req, i, fx, &why);
+        struct bytes key = resource_key(out->resource_type, out->resource_name, fx->arena);
+        bool is_twice = counts_get(counts, key) > 1;
+        out->error_code = (int16_t)alter_parts(ts, a, req, i, is_twice, fx, &why);
         out->error_message = str_from(why);
     }
+    map_free(counts);
     effects_reply(fx, a->token, resp);
 }
 
@@ -337,7 +388,7 @@ static void describe_one(const struct config_view *v, const struct config_def *d
 
 static bool is_asked(const struct describe_configs_request_resource *res, const char *name)
 {
-    if (res->n_configuration_keys < 0)
+    if (res->n_configuration_keys <= 0)
         return true;
     for (int32_t i = 0; i < res->n_configuration_keys; i++)
         if (str_eq_c(res->configuration_keys[i], name))
@@ -355,7 +406,7 @@ static void describe(const struct topics *ts, const struct describe_configs_requ
     struct target t = {0};
     const char *why = NULL;
     out->error_code = (int16_t)find_target(ts, res->resource_type, res->resource_name, a, &t, &why);
-    out->error_message = str_from(why);
+    out->error_message = why ? str_from(why) : STR_EMPTY;
     if (out->error_code != KERR_NONE)
         return;
     struct config_view v = topics_broker_view(ts);

@@ -19,37 +19,20 @@ static struct uuid nth_id(struct uuid fresh, int32_t n)
     return fresh;
 }
 
-static bool same_but_dots(struct str a, struct str b)
-{
-    if (a.len != b.len)
-        return false;
-    for (int32_t i = 0; i < a.len; i++) {
-        char x = a.ptr[i] == '.' ? '_' : a.ptr[i];
-        char y = b.ptr[i] == '.' ? '_' : b.ptr[i];
-        if (x != y)
-            return false;
-    }
-    return true;
-}
-
 // '.' and '_' are one character in metric names, so such names must not stand side by side.
 static const struct topic *colliding(const struct topics *ts, struct str name)
 {
-    if (!memchr(name.ptr, '.', (size_t)name.len) && !memchr(name.ptr, '_', (size_t)name.len))
-        return NULL;
-    const struct topic *t;
-    for (size_t it = 0; (t = topics_next(ts, &it));)
-        if (same_but_dots(t->name, name))
-            return t;
-    return NULL;
+    char folded[TOPIC_NAME_MAX];
+    return map_get(ts->by_folded, topic_folded(name, folded));
 }
 
 static enum kerr check_new_name(const struct topics *ts, struct str name, struct arena *a,
                                 const char **ret_why)
 {
-    enum kerr e = topic_name_check(name, ret_why);
-    if (e != KERR_NONE)
-        return e;
+    if (topic_name_check(name) != KERR_NONE) {
+        *ret_why = topic_name_text(name, a);
+        return KERR_INVALID_TOPIC_EXCEPTION;
+    }
     if (topics_by_name(ts, name)) {
         *ret_why = arena_printf(a, "Topic '%.*s' already exists.", STR_FMT(name));
         return KERR_TOPIC_ALREADY_EXISTS;
@@ -156,6 +139,11 @@ static enum kerr check_configs(const struct create_topics_request_topic *t, stru
 {
     for (int32_t i = 0; i < t->n_configs; i++) {
         char why[WHY_MAX];
+        if (str_is_null(t->configs[i].value)) {
+            *ret_why = arena_printf(a, "Null value not supported for topic configs: %.*s",
+                                    STR_FMT(t->configs[i].name));
+            return KERR_INVALID_CONFIG;
+        }
         enum config_check c =
             config_check_topic(t->configs[i].name, t->configs[i].value, why, sizeof why);
         if (c == CONFIG_UNKNOWN || c == CONFIG_INVALID) {
@@ -164,14 +152,6 @@ static enum kerr check_configs(const struct create_topics_request_topic *t, stru
         }
     }
     return KERR_NONE;
-}
-
-static bool is_twice(const struct create_topics_request *req, int32_t i)
-{
-    for (int32_t k = 0; k < req->n_topics; k++)
-        if (k != i && str_eq(req->topics[k].name, req->topics[i].name))
-            return true;
-    return false;
 }
 
 static int32_t partitions_wanted(const struct topics *ts,
@@ -186,24 +166,15 @@ static int32_t partitions_wanted(const struct topics *ts,
     return n > TOPIC_PARTITIONS_MAX ? TOPIC_PARTITIONS_MAX : (int32_t)n;
 }
 
-static enum kerr check_new_topic(const struct topics *ts, const struct create_topics_request *req,
-                                 int32_t i, struct arena *a, const char **ret_why)
+static enum kerr check_new_topic(const struct topics *ts,
+                                 const struct create_topics_request_topic *t, bool is_twice,
+                                 struct arena *a, const char **ret_why)
 {
-    const struct create_topics_request_topic *t = &req->topics[i];
-    if (is_twice(req, i)) {
+    if (is_twice) {
         *ret_why = "Duplicate topic name.";
         return KERR_INVALID_REQUEST;
     }
     enum kerr e = check_new_name(ts, t->name, a, ret_why);
-    // Two new names of one request can collide as well.
-    for (int32_t k = 0; e == KERR_NONE && k < i; k++)
-        if (same_but_dots(req->topics[k].name, t->name)) {
-            *ret_why = arena_printf(a,
-                                    "Topic '%.*s' collides with another topic of the request: "
-                                    "%.*s",
-                                    STR_FMT(t->name), STR_FMT(req->topics[k].name));
-            e = KERR_INVALID_TOPIC_EXCEPTION;
-        }
     if (e == KERR_NONE)
         e = check_configs(t, a, ret_why);
     if (e != KERR_NONE)
@@ -260,41 +231,64 @@ static void record_topic(const struct create_topics_request_topic *t, struct uui
     }
 }
 
+// Names of a request, counted. The caller frees it.
+static struct map *count_names(const struct create_topics_request *req)
+{
+    struct map *counts = map_new();
+    for (int32_t i = 0; i < req->n_topics; i++)
+        (void)counts_add(counts, key_str(req->topics[i].name));
+    return counts;
+}
+
+// Answers one topic and records it. *total: partitions of the request so far.
+static void create_one(const struct topics *ts, const struct asker *a,
+                       const struct create_topics_request_topic *t, bool is_twice,
+                       bool validate_only, int64_t *total, struct effects *fx,
+                       struct create_topics_response_topic *out)
+{
+    create_topics_response_topic_init(out);
+    out->name = t->name;
+    out->error_message = STR_NULL;
+    const char *why = NULL;
+    enum kerr e = check_new_topic(ts, t, is_twice, fx->arena, &why);
+    int32_t partitions = e == KERR_NONE ? partitions_wanted(ts, t) : 0;
+    if (*total + partitions > NEW_PARTITIONS_PER_REQUEST_MAX) {
+        why = "Excessively large number of partitions per request.";
+        e = KERR_POLICY_VIOLATION;
+    }
+    out->error_code = (int16_t)e;
+    if (e != KERR_NONE) {
+        out->error_message = str_from(why);
+        return;
+    }
+    *total += partitions;
+    out->num_partitions = partitions;
+    out->replication_factor = 1;
+    show_configs(ts, t, out, fx->arena);
+    if (validate_only)
+        return;
+    out->topic_id = nth_id(a->fresh, (int32_t)*total);
+    record_topic(t, out->topic_id, partitions, a, fx);
+}
+
 void topics_decide_create(const struct topics *ts, const struct asker *a,
                           const struct create_topics_request *req, struct effects *fx)
 {
     struct create_topics_response *resp = effects_response(fx, &create_topics_response_msg);
     int32_t n = req->n_topics > 0 ? req->n_topics : 0;
     resp->topics = arena_array(fx->arena, (size_t)n, sizeof *resp->topics);
-    resp->n_topics = n;
+    resp->n_topics = 0;
+    struct map *counts = count_names(req), *answered = map_new();
     int64_t total = 0;
     for (int32_t i = 0; i < n; i++) {
         const struct create_topics_request_topic *t = &req->topics[i];
-        struct create_topics_response_topic *out = &resp->topics[i];
-        create_topics_response_topic_init(out);
-        out->name = t->name;
-        out->error_message = STR_NULL;
-        const char *why = NULL;
-        enum kerr e = check_new_topic(ts, req, i, fx->arena, &why);
-        int32_t partitions = e == KERR_NONE ? partitions_wanted(ts, t) : 0;
-        if (e == KERR_NONE && total + partitions > NEW_PARTITIONS_PER_REQUEST_MAX) {
-            why = "Excessively large number of partitions per request.";
-            e = KERR_POLICY_VIOLATION;
-        }
-        out->error_code = (int16_t)e;
-        if (e != KERR_NONE) {
-            out->error_message = str_from(why);
-            continue;
-        }
-        total += partitions;
-        out->num_partitions = partitions;
-        out->replication_factor = 1;
-        show_configs(ts, t, out, fx->arena);
-        if (req->validate_only)
-            continue;
-        out->topic_id = nth_id(a->fresh, i);
-        record_topic(t, out->topic_id, partitions, a, fx);
+        if (counts_add(answered, key_str(t->name)) > 1)
+            continue; // answered once, as Kafka does
+        create_one(ts, a, t, counts_get(counts, key_str(t->name)) > 1, req->validate_only, &total,
+                   fx, &resp->topics[resp->n_topics++]);
     }
+    map_free(counts);
+    map_free(answered);
     effects_reply(fx, a->token, resp);
 }
 
@@ -312,8 +306,6 @@ enum kerr topics_decide_make(const struct topics *ts, const struct asker *a, str
         const struct topic_created_record *made = r->record;
         if (str_eq(made->name, name))
             return KERR_TOPIC_ALREADY_EXISTS;
-        if (same_but_dots(made->name, name))
-            return KERR_INVALID_TOPIC_EXCEPTION;
         nth++;
     }
     const struct create_topics_request_topic t = {.name = name, .num_partitions = partitions};
@@ -335,7 +327,6 @@ static enum kerr check_widen(const struct topics *ts,
 {
     const struct topic *old = topics_by_name(ts, t->name);
     if (!old) {
-        *ret_why = kerr_message(KERR_UNKNOWN_TOPIC_OR_PARTITION);
         return KERR_UNKNOWN_TOPIC_OR_PARTITION;
     }
     if (t->count == old->n_partitions) {
@@ -380,19 +371,20 @@ void topics_decide_add_partitions(const struct topics *ts, const struct asker *a
     struct create_partitions_response *resp = effects_response(fx, &create_partitions_response_msg);
     int32_t n = req->n_topics > 0 ? req->n_topics : 0;
     resp->results = arena_array(fx->arena, (size_t)n, sizeof *resp->results);
-    resp->n_results = n;
+    resp->n_results = 0;
+    struct map *counts = map_new(), *answered = map_new();
+    for (int32_t i = 0; i < n; i++)
+        (void)counts_add(counts, key_str(req->topics[i].name));
     for (int32_t i = 0; i < n; i++) {
         const struct create_partitions_request_topic *t = &req->topics[i];
-        struct create_partitions_response_result *out = &resp->results[i];
+        if (counts_add(answered, key_str(t->name)) > 1)
+            continue;
+        bool is_twice = counts_get(counts, key_str(t->name)) > 1;
+        const char *why = is_twice ? "Duplicate topic name." : NULL;
+        enum kerr e = is_twice ? KERR_INVALID_REQUEST : KERR_NONE;
+        struct create_partitions_response_result *out = &resp->results[resp->n_results++];
         create_partitions_response_result_init(out);
         out->name = t->name;
-        const char *why = NULL;
-        enum kerr e = KERR_NONE;
-        for (int32_t k = 0; k < n; k++)
-            if (k != i && str_eq(req->topics[k].name, t->name)) {
-                e = KERR_INVALID_REQUEST;
-                why = "Duplicate topic name.";
-            }
         if (e == KERR_NONE)
             e = check_widen(ts, t, fx->arena, &why);
         out->error_code = (int16_t)e;
@@ -404,6 +396,8 @@ void topics_decide_add_partitions(const struct topics *ts, const struct asker *a
         r->partitions = t->count;
         r->time_ms = a->wall_ms;
     }
+    map_free(counts);
+    map_free(answered);
     effects_reply(fx, a->token, resp);
 }
 
@@ -419,10 +413,16 @@ static const struct topic *find_deleted(const struct topics *ts, const struct de
     return str_is_null(d->name) ? topics_by_id(ts, d->id) : topics_by_name(ts, d->name);
 }
 
-static enum kerr check_delete(const struct topics *ts, const struct deletion *all, int32_t n,
-                              int32_t i, int version, const char **ret_why)
+// What two deletions of the same topic have in common, however they name it.
+static struct bytes deletion_key(const struct topics *ts, const struct deletion *d)
 {
-    const struct deletion *d = &all[i];
+    const struct topic *t = find_deleted(ts, d);
+    return t ? key_uuid(&t->id) : uuid_is_zero(d->id) ? key_str(d->name) : key_uuid(&d->id);
+}
+
+static enum kerr check_delete(const struct topics *ts, const struct deletion *d, bool is_twice,
+                              int version, const char **ret_why)
+{
     bool has_id = !uuid_is_zero(d->id);
     if (!str_is_null(d->name) == has_id) {
         *ret_why = has_id ? "You may not specify both topic name and topic id."
@@ -430,13 +430,9 @@ static enum kerr check_delete(const struct topics *ts, const struct deletion *al
         return KERR_INVALID_REQUEST;
     }
     const struct topic *t = find_deleted(ts, d);
-    for (int32_t k = 0; k < n; k++) {
-        bool same = t ? find_deleted(ts, &all[k]) == t
-                      : str_eq(all[k].name, d->name) && uuid_eq(all[k].id, d->id);
-        if (k != i && same) {
-            *ret_why = has_id ? "Duplicate topic id." : "Duplicate topic name.";
-            return KERR_INVALID_REQUEST;
-        }
+    if (is_twice) {
+        *ret_why = has_id ? "Duplicate topic id." : "Duplicate topic name.";
+        return KERR_INVALID_REQUEST;
     }
     struct config_view v = topics_broker_view(ts);
     enum kerr e = KERR_NONE;
@@ -466,13 +462,19 @@ void topics_decide_delete(const struct topics *ts, const struct asker *a,
         all[i] = a->version >= 6 ? (struct deletion){req->topics[i].name, req->topics[i].topic_id}
                                  : (struct deletion){req->topic_names[i], {{0}}};
     resp->responses = arena_array(fx->arena, (size_t)n, sizeof *resp->responses);
-    resp->n_responses = n;
+    resp->n_responses = 0;
+    struct map *counts = map_new(), *answered = map_new();
+    for (int32_t i = 0; i < n; i++)
+        (void)counts_add(counts, deletion_key(ts, &all[i]));
     for (int32_t i = 0; i < n; i++) {
-        struct delete_topics_response_response *out = &resp->responses[i];
+        struct bytes key = deletion_key(ts, &all[i]);
+        if (counts_add(answered, key) > 1)
+            continue;
+        struct delete_topics_response_response *out = &resp->responses[resp->n_responses++];
         delete_topics_response_response_init(out);
         const struct topic *t = find_deleted(ts, &all[i]);
         const char *why = NULL;
-        enum kerr e = check_delete(ts, all, n, i, a->version, &why);
+        enum kerr e = check_delete(ts, &all[i], counts_get(counts, key) > 1, a->version, &why);
         out->error_code = (int16_t)e;
         out->error_message = str_from(why);
         out->name = all[i].name;
@@ -485,5 +487,7 @@ void topics_decide_delete(const struct topics *ts, const struct asker *a,
         r->topic_id = t->id;
         r->time_ms = a->wall_ms;
     }
+    map_free(counts);
+    map_free(answered);
     effects_reply(fx, a->token, resp);
 }

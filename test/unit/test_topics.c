@@ -196,7 +196,7 @@ static void validate_only_changes_nothing(void **state)
     assert_int_equal(topics_count(f->ts), 0);
 }
 
-static void a_name_twice_in_one_request_is_refused_twice(void **state)
+static void a_name_twice_in_one_request_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct create_topics_request_topic two[] = {
@@ -207,9 +207,9 @@ static void a_name_twice_in_one_request_is_refused_twice(void **state)
     struct asker a = asker(f, 7);
     topics_decide_create(f->ts, &a, &req, &f->fx);
     struct create_topics_response *resp = commit(f);
+    assert_int_equal(resp->n_topics, 2);
     assert_int_equal(resp->topics[0].error_code, KERR_INVALID_REQUEST);
-    assert_int_equal(resp->topics[1].error_code, KERR_INVALID_REQUEST);
-    assert_int_equal(resp->topics[2].error_code, KERR_NONE);
+    assert_int_equal(resp->topics[1].error_code, KERR_NONE);
     assert_int_equal(topics_count(f->ts), 1);
 }
 
@@ -506,7 +506,7 @@ int main(void)
         TEST(bad_topics_are_refused),
         TEST(bad_settings_are_refused),
         TEST(validate_only_changes_nothing),
-        TEST(a_name_twice_in_one_request_is_refused_twice),
+        TEST(a_name_twice_in_one_request_is_refused),
         TEST(manual_assignments_name_our_node_only),
         TEST(partitions_only_grow),
         TEST(settings_fall_back_from_topic_to_broker_to_default),

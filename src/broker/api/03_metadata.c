@@ -57,7 +57,7 @@ static void fill_asked(struct request *r, const struct metadata_request_topic *i
     enum kerr e = find_topic(r->broker, in->name, in->topic_id, by_id, &t);
     if (e == KERR_NONE)
         fill_topic(r, t, out);
-    else if (!by_id && topic_name_check(in->name, NULL) != KERR_NONE)
+    else if (!by_id && topic_name_check(in->name) != KERR_NONE)
         out->error_code = KERR_INVALID_TOPIC_EXCEPTION;
     else
         out->error_code = (int16_t)e;

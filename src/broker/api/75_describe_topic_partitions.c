@@ -92,9 +92,8 @@ static void fill(struct page *page, struct str name, int32_t first)
     if (t)
         fill_topic(page, t, first < t->n_partitions ? first : t->n_partitions, out);
     else
-        out->error_code = topic_name_check(name, NULL) == KERR_NONE
-                              ? KERR_UNKNOWN_TOPIC_OR_PARTITION
-                              : KERR_INVALID_TOPIC_EXCEPTION;
+        out->error_code = topic_name_check(name) == KERR_NONE ? KERR_UNKNOWN_TOPIC_OR_PARTITION
+                                                              : KERR_INVALID_TOPIC_EXCEPTION;
 }
 
 void api_describe_topic_partitions(struct request *r)
