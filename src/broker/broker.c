@@ -220,9 +220,9 @@ void broker_free(struct broker *b)
 {
     if (!b)
         return;
-    free_conns(b);
     LIST_EACH(at, &b->listeners)
     broker_remove_listener(b, LIST_ITEM(at, struct listener_address, node)->listener);
+    free_conns(b);
     partitions_free(b->partitions);
     b->partitions = NULL;
     journal_close(b->journal);

@@ -55,6 +55,9 @@ int crew_add(struct run *r, struct slot **ret_slot)
     int rc = stage_listen(r->stage, &s->listener, s->address);
     if (rc < 0)
         return run_fail(r, rc, "cannot listen on 127.0.0.1: %s", strerror(-rc));
+    char instance[16];
+    snprintf(instance, sizeof instance, "%d", s->instance);
+    broker_set_instance(stage_broker(r->stage), s->listener, instance);
     r->n_slots++;
     *ret_slot = s;
     return 0;

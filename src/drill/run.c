@@ -265,7 +265,7 @@ static bool is_settled(struct run *r)
         return false;
     if (now - r->last_worked_ms < quiet_ms(r))
         return false;
-    if (is_committed(r))
+    if (is_committed(r) || !r->script)
         return true;
     // Whoever has committed will again; whoever never has keeps its offsets elsewhere.
     return now - r->last_commit_ms > COMMIT_QUIET_MS && (r->commits_seen > 0 || !blind) &&
