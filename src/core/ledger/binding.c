@@ -1,0 +1,515 @@
+// Whose Fetch is it? Ties (connection, partition) to (group, member, spell).
+
+#include "core/ledger/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct feed_key {
+    struct uuid topic_id;
+    int32_t partition;
+};
+
+static struct bytes key_of(const struct feed_key *k)
+{
+    return (struct bytes){(const uint8_t *)k, sizeof *k};
+}
+
+struct feed *find_feed(const struct conn *c, const struct tp *tp)
+{
+    struct feed_key k = {tp->topic->id, tp->partition};
+    return map_get(c->feeds, key_of(&k));
+}
+
+struct feed *get_feed(struct conn *c, struct tp *tp)
+{
+    struct feed *f = find_feed(c, tp);
+    if (f)
+        return f;
+    f = calloc(1, sizeof *f);
+    CHECK(f);
+    f->conn = c;
+    f->tp = tp;
+    f->position = f->listed = f->first_p = f->repeat_k = -1;
+    struct feed_key k = {tp->topic->id, tp->partition};
+    map_put(c->feeds, key_of(&k), f);
+    tp->feeds = more(tp->feeds, tp->n_feeds, sizeof(struct feed *));
+    tp->feeds[tp->n_feeds++] = f;
+    return f;
+}
+
+void feed_free(struct feed *f)
+{
+    struct tp *tp = f->tp;
+    for (size_t i = 0; i < tp->n_feeds; i++)
+        if (tp->feeds[i] == f) {
+            tp->feeds[i] = tp->feeds[--tp->n_feeds];
+            break;
+        }
+    free(f);
+}
+
+static struct member *latest(struct member *m)
+{
+    // A chain of successors is as long as the rejoins of one client; a bound keeps a loop that
+    // should not exist from hanging the broker.
+    for (int i = 0; m && !m->live && m->successor && i < 1000; i++)
+        m = m->successor;
+    return m;
+}
+
+void conn_name_member(struct conn *c, struct member *m)
+{
+    if (c->bound == m)
+        return;
+    if (c->bound && c->bound != c->own && c->bound->n_conns)
+        c->bound->n_conns--;
+    c->bound = m;
+    if (m != c->own)
+        m->n_conns++;
+    m->had_conn = true;
+}
+
+// The one live member that the drill copy of this name holds; NULL when none or several. Several
+// ended ones are one after the other: the last is meant.
+static struct member *of_instance(struct ledger *l, struct str instance, bool *ret_several)
+{
+    struct member *live = NULL, *ended = NULL;
+    void *item;
+    *ret_several = false;
+    for (size_t it = 0; map_next(l->groups, &it, NULL, &item);) {
+        struct group *g = item;
+        for (size_t i = 0; i < g->n_members; i++) {
+            struct member *m = g->members[i];
+            if (!str_eq(m->instance, instance))
+                continue;
+            if (m->live && live)
+                *ret_several = true;
+            if (m->live)
+                live = m;
+            else if (!ended || m->seen_ms >= ended->seen_ms)
+                ended = m;
+        }
+    }
+    return live ? live : ended;
+}
+
+// Whose connection it is beyond doubt.
+static struct member *certain_member(struct ledger *l, struct conn *c)
+{
+    if (c->own && !c->own_mixed)
+        return c->own;
+    if (c->instance.len <= 0)
+        return NULL;
+    bool several;
+    struct member *m = of_instance(l, c->instance, &several);
+    return several ? NULL : m;
+}
+
+static bool spell_fits(const struct spell *s, const struct conn *c)
+{
+    if (s->manual || !s->member)
+        return false;
+    if (s->member->instance.len > 0 && c->instance.len > 0 &&
+        !str_eq(s->member->instance, c->instance))
+        return false;
+    return same_identity(&s->member->who, &c->who);
+}
+
+static struct spell *spell_of_identity(const struct gp *gp, const struct conn *c)
+{
+    for (size_t i = gp->n_spells; i-- > 0;)
+        if (gp->spells[i]->life != SPELL_ENDED && spell_fits(gp->spells[i], c))
+            return gp->spells[i];
+    return NULL;
+}
+
+// ListOffsets may have been asked on another connection of the same client.
+static void borrow_listed(struct feed *f, int64_t p)
+{
+    for (size_t i = 0; i < f->tp->n_feeds && f->listed != p; i++) {
+        const struct feed *other = f->tp->feeds[i];
+        if (other->listed != p || !same_identity(&other->conn->who, &f->conn->who))
+            continue;
+        f->listed = p;
+        f->out_of_range = f->out_of_range || other->out_of_range;
+    }
+}
+
+static bool explained(const struct gp *gp, const struct spell *s, const struct feed *f, int64_t p)
+{
+    if (gp->asked == p)
+        return true;
+    if (f->listed == p && (gp->asked == -1 || gp->asked == -3 || f->out_of_range))
+        return true;
+    int64_t sent = s->zone.to > s->sent_end ? s->zone.to : s->sent_end;
+    if (gp->first >= 0 && runs_sent_end(gp) > sent)
+        sent = runs_sent_end(gp);
+    return gp->k >= 0 && p >= gp->k && p <= (sent > gp->k ? sent : gp->k);
+}
+
+static void feed_send(struct feed *f, struct ledger_range r)
+{
+    spell_send(f->gp, find_spell(f->gp, f->spell), r.from, r.to);
+}
+
+// What was sent before it was known to whom, if it was sent since the spell began.
+static void settle_kept(struct feed *f, struct spell *s)
+{
+    size_t n = f->n_kept;
+    f->n_kept = 0;
+    if (!n || f->first_ms < s->began_ms)
+        return;
+    for (size_t i = 0; i < n; i++)
+        feed_send(f, f->kept[i]);
+}
+
+static void bind(struct feed *f, struct gp *gp, struct spell *s, enum ledger_certainty grade)
+{
+    f->kind = FEED_BOUND;
+    f->gp = gp;
+    f->spell = s->id;
+    s->conn = f->conn->id;
+    s->ack_final = false;
+    if (grade < s->attribution)
+        s->attribution = grade;
+    if (s->member)
+        conn_name_member(f->conn, s->member);
+    if (f->n_kept && f->first_ms >= s->began_ms && f->first_p >= 0)
+        spell_position(gp, s, f, f->first_p);
+    settle_kept(f, s);
+}
+
+static void make_late(struct feed *f, struct gp *gp, struct spell *s)
+{
+    f->kind = FEED_LATE;
+    f->gp = gp;
+    f->spell = s->id;
+}
+
+// The connection is this member's: its spell of the partition, or a late fetch of what it had.
+static bool resolve_member(struct feed *f, struct member *m, enum ledger_certainty grade)
+{
+    struct gp *gp = find_gp(m->group, f->tp);
+    struct spell *s = gp ? spell_of(gp, m) : NULL;
+    if (s) {
+        bind(f, gp, s, grade);
+        return true;
+    }
+    for (size_t i = gp ? gp->n_spells : 0; i-- > 0;)
+        if (gp->spells[i]->member == m ||
+            (gp->spells[i]->member && latest(gp->spells[i]->member) == m)) {
+            make_late(f, gp, gp->spells[i]);
+            return true;
+        }
+    return false;
+}
+
+static bool conn_is_open(struct ledger *l, uint64_t id)
+{
+    return id && find_conn(l, id);
+}
+
+// An owner's identity fits. Nobody is bound when owners of several groups fit, or when another
+// connection already serves this spell as well as this one would.
+static void resolve_identity(struct ledger *l, struct feed *f, int64_t p)
+{
+    struct gp *gp = NULL;
+    struct spell *s = NULL;
+    for (size_t i = 0; i < f->tp->n_gps; i++) {
+        struct spell *fits = spell_of_identity(f->tp->gps[i], f->conn);
+        if (!fits)
+            continue;
+        if (s)
+            return;
+        gp = f->tp->gps[i];
+        s = fits;
+    }
+    if (!s)
+        return;
+    borrow_listed(f, p);
+    enum ledger_certainty grade = explained(gp, s, f, p) ? LEDGER_LIKELY : LEDGER_POSSIBLE;
+    bool taken = s->conn != f->conn->id && conn_is_open(l, s->conn);
+    if (taken && (s->attribution > LEDGER_POSSIBLE || grade == LEDGER_POSSIBLE))
+        return;
+    bind(f, gp, s, grade);
+}
+
+// A manual owner that comes back on another connection, exactly where it was.
+static bool resolve_manual(struct feed *f, int64_t p)
+{
+    for (size_t i = 0; i < f->tp->n_gps; i++) {
+        struct gp *gp = f->tp->gps[i];
+        struct spell *s = gp->n_spells ? gp->spells[gp->n_spells - 1] : NULL;
+        if (!s || !s->manual || s->position != p || (s->conn && s->life != SPELL_ENDED))
+            continue;
+        struct ledger_identity who = {s->principal, s->party.host, s->party.client_id,
+                                      s->party.software};
+        if (!same_identity(&who, &f->conn->who))
+            continue;
+        s->life = SPELL_OPEN;
+        bind(f, gp, s, LEDGER_LIKELY);
+        return true;
+    }
+    return false;
+}
+
+void feed_resolve(struct ledger *l, struct feed *f, int64_t p)
+{
+    bool was_bound = f->kind == FEED_BOUND;
+    const struct spell *s = was_bound ? find_spell(f->gp, f->spell) : NULL;
+    f->version = l->bindings;
+    if (s && s->life != SPELL_ENDED && (s->manual || s->conn == f->conn->id)) {
+        const struct member *own = f->conn->own_mixed ? NULL : f->conn->own;
+        if (!own || own == s->member)
+            return;
+    }
+    f->kind = FEED_UNBOUND;
+    struct member *m = certain_member(l, f->conn);
+    if (m && resolve_member(f, m, LEDGER_CERTAIN))
+        return;
+    if (m && f->conn->instance.len > 0 && m->live)
+        return;
+    // A connection bound to a member is no candidate for another while it is open.
+    if (f->conn->bound) {
+        resolve_member(f, latest(f->conn->bound), LEDGER_LIKELY);
+        return;
+    }
+    if (resolve_manual(f, p))
+        return;
+    resolve_identity(l, f, p);
+}
+
+bool manual_bind(struct gp *gp, const struct ledger_commit *c)
+{
+    struct feed *found = NULL;
+    for (size_t i = 0; i < gp->tp->n_feeds; i++) {
+        struct feed *f = gp->tp->feeds[i];
+        if (f->kind != FEED_UNBOUND || !f->n_kept || f->conn->bound ||
+            !same_identity(&f->conn->who, &c->who) || c->offset < f->kept[0].from ||
+            c->offset > f->kept[f->n_kept - 1].to)
+            continue;
+        if (found)
+            return false;
+        found = f;
+    }
+    if (!found)
+        return false;
+    struct spell *s = spell_begin(gp, NULL);
+    s->manual = true;
+    s->party = (struct ledger_party){STR_NULL, keep(c->who.client_id), keep(c->who.host),
+                                     keep(c->who.software)};
+    s->principal = keep(c->who.principal);
+    s->began_ms = found->first_ms;
+    group_had_identity(gp->group, &c->who);
+    bind(found, gp, s, LEDGER_LIKELY);
+    found->version = gp->group->l->bindings;
+    return true;
+}
+
+static void keep_range(struct feed *f, struct ledger_range r)
+{
+    if (!f->n_kept) {
+        f->first_ms = f->position_ms;
+        f->first_p = f->position;
+    }
+    struct ledger_range *last = f->n_kept ? &f->kept[f->n_kept - 1] : NULL;
+    if (last && r.from <= last->to && r.to >= last->from) {
+        last->from = r.from < last->from ? r.from : last->from;
+        last->to = r.to > last->to ? r.to : last->to;
+        return;
+    }
+    if (f->n_kept == KEPT_MAX) {
+        memmove(f->kept, f->kept + 1, (KEPT_MAX - 1) * sizeof *f->kept);
+        f->n_kept--;
+    }
+    f->kept[f->n_kept++] = r;
+}
+
+// Somebody who might be a member of these groups was sent this, and we cannot tell.
+static void unbound_send(struct feed *f, struct ledger_range r)
+{
+    keep_range(f, r);
+    for (size_t i = 0; i < f->tp->n_gps; i++) {
+        struct gp *gp = f->tp->gps[i];
+        const struct spell *s = open_spell(gp);
+        // An owner that nothing was sent to yet may fetch under a name that we do not expect.
+        bool owner_unseen = s && !s->manual && !s->sent_any;
+        if (owner_unseen || group_knows(gp->group, &f->conn->who))
+            runs_flag(gp, r.from, r.to, RUN_INCOMPLETE, true);
+    }
+}
+
+// Late: asked for after the spell had ended. What was on its way when it ended is none.
+static void late_send(struct feed *f, struct ledger_range r)
+{
+    struct gp *gp = f->gp;
+    const struct spell *s = find_spell(gp, f->spell);
+    if (!s || f->position_ms <= s->ended_ms)
+        return;
+    if (gp->late_spell == f->spell && r.from <= gp->late.to && r.to >= gp->late.from) {
+        gp->late.from = r.from < gp->late.from ? r.from : gp->late.from;
+        gp->late.to = r.to > gp->late.to ? r.to : gp->late.to;
+    } else {
+        gp->late = r;
+        gp->late_spell = f->spell;
+    }
+    struct spell *owner = open_spell(gp);
+    if (owner)
+        judge_late(gp, owner, r.from, r.to);
+}
+
+static struct conn *conn_of(struct ledger *l, uint64_t id)
+{
+    if (!l->last_conn || l->last_conn->id != id)
+        l->last_conn = find_conn(l, id);
+    return l->last_conn;
+}
+
+static void same_again(struct feed *f, struct spell *s, int64_t p)
+{
+    struct gp *gp = f->gp;
+    if (p > f->position || f->repeat_k != gp->k)
+        f->repeats = 0;
+    f->repeat_k = gp->k;
+    bool stuck = p == (gp->k >= 0 ? gp->k : s->first_p) && !gp->k_external;
+    if (p > f->position || !f->sent_since || !stuck)
+        return;
+    if (++f->repeats < LOOP_FETCHES)
+        return;
+    struct incident *in = incident_open(gp->group, gp, LEDGER_STALLED, CAUSE_RETRY_LOOP, p,
+                                        s->sent_end, s->id, s->id);
+    if (!in)
+        return;
+    in->v.attribution = in->v.certainty = s->attribution;
+    if (in->v.n_evidence == 0)
+        incident_prove(in, "Fetch", gp->group->l->now.wall_ms,
+                       "offset %lld was asked for again %u times and answered, committed stood "
+                       "still",
+                       (long long)p, f->repeats);
+}
+
+// An ended owner that asks for more has got what it was sent before.
+static void late_position(struct feed *f, int64_t p)
+{
+    struct spell *s = find_spell(f->gp, f->spell);
+    if (!s || p <= s->confirmed_end || p > s->sent_end)
+        return;
+    s->confirmed_end = p;
+    if (s->watched)
+        incidents_recheck(f->gp, s->id);
+}
+
+void ledger_position(struct ledger *l, struct ledger_time t, uint64_t conn, struct uuid topic_id,
+                     int32_t partition, int64_t position)
+{
+    l->now = t;
+    struct conn *c = conn_of(l, conn);
+    struct tp *tp = c && !l->off ? get_tp(l, topic_id, partition) : NULL;
+    if (!tp)
+        return;
+    struct feed *f = get_feed(c, tp);
+    if (f->version != l->bindings || f->kind == FEED_UNBOUND)
+        feed_resolve(l, f, position);
+    struct spell *s = f->kind == FEED_BOUND ? find_spell(f->gp, f->spell) : NULL;
+    if (s) {
+        same_again(f, s, position);
+        spell_position(f->gp, s, f, position);
+    } else if (f->kind == FEED_LATE) {
+        late_position(f, position);
+    }
+    f->position = position;
+    f->position_ms = t.now_ms;
+    f->sent_since = false;
+}
+
+void ledger_sending(struct ledger *l, struct ledger_time t, uint64_t conn, struct uuid topic_id,
+                    int32_t partition, struct ledger_range range, uint64_t answer)
+{
+    l->now = t;
+    struct conn *c = conn_of(l, conn);
+    struct tp *tp = c && !l->off ? find_tp(l, topic_id, partition) : NULL;
+    struct feed *f = tp ? find_feed(c, tp) : NULL;
+    if (!f)
+        return;
+    if (range.from < f->position)
+        range.from = f->position;
+    if (range.from >= range.to)
+        return;
+    f->sent_since = true;
+    // The answer to a fetch that was parked while the partition changed hands is its asker's.
+    struct spell *s = f->kind == FEED_BOUND ? find_spell(f->gp, f->spell) : NULL;
+    if (s && s->life == SPELL_ENDED) {
+        f->kind = FEED_LATE;
+        s = NULL;
+    }
+    memmove(f->last + 1, f->last, sizeof f->last - sizeof f->last[0]);
+    f->last[0] = (struct sent_answer){answer, range};
+    if (s)
+        spell_send(f->gp, s, range.from, range.to);
+    else if (f->kind == FEED_LATE)
+        late_send(f, range);
+    else
+        unbound_send(f, range);
+}
+
+void ledger_answer_acked(struct ledger *l, uint64_t conn, uint64_t answer)
+{
+    struct conn *c = find_conn(l, conn);
+    void *item;
+    for (size_t it = 0; c && map_next(c->feeds, &it, NULL, &item);) {
+        struct feed *f = item;
+        struct spell *s = f->kind != FEED_UNBOUND ? find_spell(f->gp, f->spell) : NULL;
+        for (size_t i = 0; s && i < sizeof f->last / sizeof *f->last; i++)
+            if (f->last[i].range.to > s->acked_end && f->last[i].answer <= answer)
+                s->acked_end =
+                    f->last[i].range.to < s->sent_end ? f->last[i].range.to : s->sent_end;
+        if (s && s->watched)
+            incidents_recheck(f->gp, s->id);
+    }
+}
+
+void ledger_answer_cut(struct ledger *l, uint64_t conn, uint64_t answer, struct uuid topic_id,
+                       int32_t partition, int64_t end)
+{
+    struct conn *c = find_conn(l, conn);
+    struct tp *tp = c ? find_tp(l, topic_id, partition) : NULL;
+    struct feed *f = tp ? find_feed(c, tp) : NULL;
+    struct spell *s = f && f->kind != FEED_UNBOUND ? find_spell(f->gp, f->spell) : NULL;
+    for (size_t i = 0; f && i < sizeof f->last / sizeof *f->last; i++) {
+        struct sent_answer *a = &f->last[i];
+        if (a->answer != answer || a->range.to <= end)
+            continue;
+        if (s && f->kind == FEED_BOUND)
+            spell_unsend(f->gp, s, end > a->range.from ? end : a->range.from, a->range.to);
+        a->range.to = end > a->range.from ? end : a->range.from;
+    }
+}
+
+void ledger_list_offsets(struct ledger *l, struct ledger_time t, uint64_t conn,
+                         struct uuid topic_id, int32_t partition, int64_t timestamp, int64_t offset)
+{
+    (void)timestamp;
+    l->now = t;
+    struct conn *c = find_conn(l, conn);
+    struct tp *tp = c ? get_tp(l, topic_id, partition) : NULL;
+    if (tp && offset >= 0)
+        get_feed(c, tp)->listed = offset;
+}
+
+void ledger_out_of_range(struct ledger *l, struct ledger_time t, uint64_t conn,
+                         struct uuid topic_id, int32_t partition, int64_t position)
+{
+    (void)position;
+    l->now = t;
+    struct conn *c = find_conn(l, conn);
+    struct tp *tp = c ? get_tp(l, topic_id, partition) : NULL;
+    struct feed *f = tp ? get_feed(c, tp) : NULL;
+    if (!f)
+        return;
+    f->out_of_range = true;
+    struct spell *s = f->kind == FEED_BOUND ? find_spell(f->gp, f->spell) : NULL;
+    // The position it was refused is no start: where the reset leads is.
+    if (s)
+        s->first_p = -1;
+}

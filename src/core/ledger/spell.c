@@ -1,0 +1,324 @@
+// Spells: from a partition entering a member's owned list until it leaves it.
+
+#include "core/ledger/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void drop_party(struct ledger_party *p)
+{
+    drop(&p->member);
+    drop(&p->client_id);
+    drop(&p->host);
+    drop(&p->software);
+}
+
+void spell_free(struct spell *s)
+{
+    drop_party(&s->party);
+    drop(&s->principal);
+    free(s);
+}
+
+struct spell *find_spell(const struct gp *gp, uint32_t id)
+{
+    for (size_t i = gp->n_spells; i-- > 0;)
+        if (gp->spells[i]->id == id)
+            return gp->spells[i];
+    return NULL;
+}
+
+struct spell *spell_of(const struct gp *gp, const struct member *m)
+{
+    for (size_t i = gp->n_spells; i-- > 0;)
+        if (gp->spells[i]->member == m && gp->spells[i]->life != SPELL_ENDED)
+            return gp->spells[i];
+    return NULL;
+}
+
+struct spell *open_spell(const struct gp *gp)
+{
+    for (size_t i = gp->n_spells; i-- > 0;)
+        if (gp->spells[i]->life != SPELL_ENDED)
+            return gp->spells[i];
+    return NULL;
+}
+
+// Forgets the oldest ended spell when there are too many. Its runs then name nobody.
+static void spells_prune(struct gp *gp)
+{
+    if (gp->n_spells <= SPELLS_MAX)
+        return;
+    for (size_t i = 0; i < gp->n_spells; i++) {
+        if (gp->spells[i]->life != SPELL_ENDED)
+            continue;
+        spell_free(gp->spells[i]);
+        memmove(gp->spells + i, gp->spells + i + 1, (gp->n_spells - i - 1) * sizeof *gp->spells);
+        gp->n_spells--;
+        gp->group->l->bindings++;
+        return;
+    }
+}
+
+struct spell *spell_add(struct gp *gp)
+{
+    struct spell *s = calloc(1, sizeof *s);
+    CHECK(s);
+    spells_prune(gp);
+    gp->spells = realloc(gp->spells, (gp->n_spells + 1) * sizeof(struct spell *));
+    CHECK(gp->spells);
+    gp->spells[gp->n_spells++] = s;
+    s->id = gp->next_spell++;
+    s->first_p = s->position = s->sent_end = s->acked_end = s->confirmed_end = -1;
+    s->k_end = s->k_before_last = s->last_commit = s->commit_step = -1;
+    s->refused_k = s->lost_k = -1;
+    s->attribution = LEDGER_CERTAIN;
+    s->party = (struct ledger_party){STR_NULL, STR_NULL, STR_NULL, STR_NULL};
+    s->principal = STR_NULL;
+    gp->group->l->bindings++;
+    return s;
+}
+
+struct spell *spell_begin(struct gp *gp, struct member *m)
+{
+    struct group *g = gp->group;
+    struct spell *s = spell_add(gp);
+    s->member = m;
+    s->began_ms = s->fetched_ms = g->l->now.now_ms;
+    s->live = !g->l->replay;
+    s->rebalance = g->now ? g->now->id : 0;
+    if (m) {
+        s->party = (struct ledger_party){keep(m->id), keep(m->who.client_id), keep(m->who.host),
+                                         keep(m->who.software)};
+        s->principal = keep(m->who.principal);
+        rebalance_handover(gp, s);
+    }
+    return s;
+}
+
+// What it was sent and had left the log meanwhile is given up with it.
+static void spell_abandon_trimmed(struct gp *gp)
+{
+    if (gp->first < 0)
+        return;
+    int64_t start = log_bounds(gp).from;
+    int64_t from = gp->k > gp->base ? gp->k : gp->base;
+    if (from >= start)
+        return;
+    run_split(gp, from);
+    run_split(gp, start);
+    bool any = false;
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < start; i++) {
+        if (run_state(gp, &gp->runs[i]) != LEDGER_RETURNED)
+            continue;
+        gp->runs[i].flags |= RUN_ABANDONED;
+        any = true;
+    }
+    if (any)
+        judge_trim(gp, from, start, LEDGER_TRIM_RETENTION);
+    runs_merge(gp);
+}
+
+void spell_end(struct gp *gp, struct spell *s, enum ledger_trigger why, bool orderly)
+{
+    if (s->life == SPELL_ENDED)
+        return;
+    s->life = SPELL_ENDED;
+    s->orderly = orderly;
+    s->end_trigger = why;
+    s->ended_ms = gp->group->l->now.now_ms;
+    s->k_end = gp->k;
+    gp->group->l->bindings++;
+    spell_abandon_trimmed(gp);
+    judge_spell_end(gp, s);
+    incidents_spell_ended(gp, s->id);
+}
+
+enum ledger_certainty spell_delivery(const struct spell *s, int64_t from, int64_t to)
+{
+    (void)from;
+    if (to <= s->confirmed_end)
+        return LEDGER_CERTAIN;
+    return to <= s->acked_end ? LEDGER_LIKELY : LEDGER_POSSIBLE;
+}
+
+static void run_send(struct gp *gp, struct spell *s, size_t i)
+{
+    struct run *r = &gp->runs[i];
+    if (r->spell == s->id || r->prev == s->id)
+        return;
+    struct run was = *r;
+    if (r->n < UINT8_MAX)
+        r->n++;
+    r->prev = r->spell;
+    r->spell = s->id;
+    r->flags &= (uint8_t) ~(RUN_ABANDONED | RUN_EXPIRED);
+    int64_t end = run_end(gp, i);
+    if (was.n)
+        judge_resend(gp, s, &was, was.from, end);
+}
+
+// The healthy case: the next records of a partition that one member reads in order.
+static bool send_next(struct gp *gp, const struct spell *s, int64_t from, int64_t to)
+{
+    if (gp->n_runs < 2)
+        return false;
+    struct run *last = &gp->runs[gp->n_runs - 1], *before = last - 1;
+    if (last->from != from || last->n || last->flags || before->spell != s->id || before->n != 1 ||
+        before->prev || before->flags || from < gp->k)
+        return false;
+    last->from = to;
+    return true;
+}
+
+void spell_send(struct gp *gp, struct spell *s, int64_t from, int64_t to)
+{
+    if (from < gp->base)
+        from = gp->base;
+    if (gp->first < 0 || from >= to)
+        return;
+    gp->sent_ms = gp->group->l->now.now_ms;
+    if (!s->sent_any) {
+        s->sent_any = true;
+        rebalance_first_send(gp, s);
+    }
+    if (to > s->sent_end) {
+        s->sent_end = to;
+        gp->moved_ms = gp->sent_ms;
+    }
+    if (!send_next(gp, s, from, to)) {
+        run_split(gp, from);
+        run_split(gp, to);
+        for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++)
+            run_send(gp, s, i);
+        if (from < gp->k)
+            incidents_sent(gp, from, to);
+        runs_merge(gp);
+        runs_fold(gp);
+    }
+    if (gp->late.from < gp->late.to)
+        judge_late(gp, s, from, to);
+}
+
+void spell_unsend(struct gp *gp, struct spell *s, int64_t from, int64_t to)
+{
+    if (from < gp->base)
+        from = gp->base;
+    if (gp->first < 0 || from >= to)
+        return;
+    run_split(gp, from);
+    run_split(gp, to);
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++) {
+        struct run *r = &gp->runs[i];
+        if (r->spell != s->id || !r->n)
+            continue;
+        r->n--;
+        r->spell = r->n ? r->prev : 0;
+        r->prev = 0;
+    }
+    if (s->sent_end <= to && s->sent_end > from)
+        s->sent_end = from;
+    runs_merge(gp);
+}
+
+static enum spell_start start_of(const struct gp *gp, const struct feed *f, int64_t p)
+{
+    int64_t sent = gp->first < 0 ? -1 : runs_sent_end(gp);
+    if (f->listed == p && f->out_of_range)
+        return START_LISTED_RANGE;
+    if (gp->asked == p)
+        return START_OFFSET_FETCH;
+    if (f->listed == p)
+        return START_LISTED;
+    if (gp->k >= 0 && !gp->k_external && p >= gp->k && p <= (sent > gp->k ? sent : gp->k))
+        return START_OFFSET_FETCH;
+    return START_EXTERNAL;
+}
+
+static bool group_saw_topic_before(struct gp *gp)
+{
+    struct group *g = gp->group;
+    for (size_t i = 0; i < g->n_seen; i++)
+        if (g->seen[i].topic == gp->tp->topic)
+            return gp->tp->created_wall_ms > g->seen[i].wall_ms;
+    g->seen = more(g->seen, g->n_seen, sizeof *g->seen);
+    g->seen[g->n_seen++] = (struct topic_seen){gp->tp->topic, g->l->now.wall_ms};
+    return false;
+}
+
+// Accounting begins with the group's first position or commit; a partition made while the group
+// was already there counts from its beginning.
+void gp_first(struct gp *gp, int64_t at)
+{
+    bool begins = gp->first < 0;
+    bool added = group_saw_topic_before(gp);
+    gp_begin(gp, begins && added ? 0 : at);
+    struct ledger_range log = log_bounds(gp);
+    if (begins && log.from > gp->first) // what was trimmed before the group came to it
+        runs_flag(gp, gp->first, log.from, added ? RUN_EXPIRED : 0, true);
+}
+
+static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, int64_t p)
+{
+    s->first_p = p;
+    s->start = start_of(gp, f, p);
+    if (gp->first < 0)
+        gp_first(gp, p);
+    bool own_k = gp->k >= 0 && !gp->k_external;
+    if (s->start != START_EXTERNAL || own_k)
+        return;
+    // The group keeps its offsets itself: where it starts is what it has done.
+    int64_t was = gp->k;
+    gp->k = p;
+    gp->k_external = true;
+    if (s->attribution == LEDGER_CERTAIN)
+        s->attribution = LEDGER_LIKELY;
+    if (p > gp->first && was < p)
+        judge_passed(gp, s, was < gp->first ? gp->first : was, p, false, NULL);
+}
+
+static void spell_zone(struct gp *gp, struct spell *s, int64_t p)
+{
+    if (s->zone.from >= s->zone.to || p < s->zone.from || p > s->zone.to)
+        return;
+    struct ledger_range zone = s->zone;
+    s->zone = (struct ledger_range){0, 0};
+    if (s->attribution == LEDGER_CERTAIN)
+        s->attribution = LEDGER_LIKELY;
+    spell_send(gp, s, zone.from, p);
+}
+
+static void spell_seek(struct gp *gp, struct spell *s, int64_t p)
+{
+    struct group *g = gp->group;
+    bool back = p < s->position && p < gp->k && !gp->k_external;
+    if (!back || p < gp->base)
+        return;
+    struct incident *in =
+        incident_open(g, gp, LEDGER_NOTE, CAUSE_POSITION_MOVED, p, gp->k, s->id, s->id);
+    if (!in)
+        return;
+    in->v.certainty = in->v.attribution = s->attribution;
+    incident_prove(in, "Fetch", g->l->now.wall_ms,
+                   "the same owner asked for offset %lld after %lld; committed was %lld",
+                   (long long)p, (long long)s->position, (long long)gp->k);
+}
+
+void spell_position(struct gp *gp, struct spell *s, const struct feed *f, int64_t p)
+{
+    uint64_t now_ms = gp->group->l->now.now_ms;
+    if (s->first_p < 0)
+        spell_starts(gp, s, f, p);
+    else
+        spell_seek(gp, s, p);
+    if (s->zone.from < s->zone.to)
+        spell_zone(gp, s, p);
+    if (s->member && s->sent_any && now_ms - s->fetched_ms > s->member->poll_gap_ms)
+        s->member->poll_gap_ms = now_ms - s->fetched_ms;
+    s->fetched_ms = now_ms;
+    s->position = p;
+    if (p > s->confirmed_end && p <= s->sent_end)
+        s->confirmed_end = p;
+    if (s->watched)
+        incidents_recheck(gp, s->id);
+}

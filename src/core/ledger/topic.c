@@ -1,0 +1,148 @@
+// What happens to topics and logs.
+
+#include "core/ledger/internal.h"
+
+#include <stdlib.h>
+
+void ledger_topic_created(struct ledger *l, struct ledger_time t, struct uuid topic_id,
+                          struct str name, int32_t partitions)
+{
+    l->now = t;
+    struct topic *topic = get_topic(l, topic_id);
+    drop(&topic->name);
+    topic->name = keep(name);
+    if (partitions > 0)
+        get_tp(l, topic_id, partitions - 1);
+}
+
+void ledger_partitions_added(struct ledger *l, struct ledger_time t, struct uuid topic_id,
+                             int32_t partitions)
+{
+    l->now = t;
+    struct topic *topic = get_topic(l, topic_id);
+    int32_t was = topic->n_tps;
+    if (partitions > 0)
+        get_tp(l, topic_id, partitions - 1);
+    for (int32_t i = was; i < topic->n_tps; i++)
+        topic->tps[i]->added = true;
+}
+
+void ledger_topic_deleted(struct ledger *l, struct ledger_time t, struct uuid topic_id)
+{
+    l->now = t;
+    struct topic *topic = get_topic(l, topic_id);
+    topic->deleted = true;
+    for (int32_t i = 0; i < topic->n_tps; i++) {
+        struct tp *tp = topic->tps[i];
+        struct ledger_range log = {0, 0};
+        if (l->logs.bounds && l->logs.bounds(l->logs.ctx, topic_id, i, &log))
+            ledger_trimmed(l, t, topic_id, i, log.to, LEDGER_TRIM_DELETE_RECORDS);
+        for (size_t j = 0; j < tp->n_gps; j++)
+            for (size_t k = 0; k < tp->gps[j]->n_spells; k++)
+                if (tp->gps[j]->spells[k]->life != SPELL_ENDED)
+                    spell_end(tp->gps[j], tp->gps[j]->spells[k], LEDGER_TRIGGER_TOPIC_DELETED,
+                              true);
+    }
+}
+
+// Never sent and out of the log: expired. Sent in ended spells only and not committed: abandoned.
+static void gp_trim(struct gp *gp, int64_t to, enum ledger_trim why)
+{
+    if (gp->first < 0)
+        return;
+    int64_t from = gp->k > gp->base ? gp->k : gp->base;
+    int64_t end = log_bounds(gp).to;
+    if (to > end)
+        to = end;
+    if (from >= to)
+        return;
+    run_split(gp, from);
+    run_split(gp, to);
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++) {
+        struct run *r = &gp->runs[i];
+        enum ledger_state state = run_state(gp, r);
+        if (state == LEDGER_WAITING)
+            r->flags |= RUN_EXPIRED;
+        if (state == LEDGER_RETURNED)
+            r->flags |= RUN_ABANDONED;
+    }
+    judge_trim(gp, from, to, why);
+    runs_merge(gp);
+    runs_fold(gp);
+}
+
+void ledger_trimmed(struct ledger *l, struct ledger_time t, struct uuid topic_id, int32_t partition,
+                    int64_t new_start, enum ledger_trim why)
+{
+    l->now = t;
+    struct tp *tp = find_tp(l, topic_id, partition);
+    if (!tp)
+        return;
+    tp->trim_admin = why == LEDGER_TRIM_DELETE_RECORDS;
+    for (size_t i = 0; i < tp->n_gps; i++)
+        gp_trim(tp->gps[i], new_start, why);
+}
+
+void ledger_records_lost(struct ledger *l, struct ledger_time t, struct uuid topic_id,
+                         int32_t partition, struct ledger_range range)
+{
+    l->now = t;
+    struct tp *tp = find_tp(l, topic_id, partition);
+    for (size_t i = 0; tp && i < tp->n_gps; i++) {
+        struct gp *gp = tp->gps[i];
+        int64_t from = gp->k > gp->base ? gp->k : gp->base;
+        if (range.from > from)
+            from = range.from;
+        if (gp->first < 0 || from >= range.to)
+            continue;
+        run_split(gp, from);
+        run_split(gp, range.to);
+        for (size_t j = run_at(gp, from); j < gp->n_runs && gp->runs[j].from < range.to; j++) {
+            enum ledger_state state = run_state(gp, &gp->runs[j]);
+            if (state == LEDGER_WAITING || state == LEDGER_UNKNOWN)
+                gp->runs[j].flags |= RUN_EXPIRED;
+            if (state == LEDGER_RETURNED)
+                gp->runs[j].flags |= RUN_ABANDONED;
+        }
+        judge_trim(gp, from, range.to, LEDGER_TRIM_LOST);
+        runs_merge(gp);
+    }
+}
+
+void ledger_duplicate_produced(struct ledger *l, struct ledger_time t, struct uuid topic_id,
+                               int32_t partition, int64_t first, int64_t offset, struct str proof)
+{
+    l->now = t;
+    struct tp *tp = find_tp(l, topic_id, partition);
+    for (size_t i = 0; tp && i < tp->n_gps; i++) {
+        struct gp *gp = tp->gps[i];
+        struct incident *in = incident_open(gp->group, gp, LEDGER_NOTE, CAUSE_LOG_DUPLICATE, offset,
+                                            offset + 1, 0, 0);
+        if (!in)
+            continue;
+        in->v.certainty = LEDGER_LIKELY;
+        incident_prove(in, "Produce", t.wall_ms, "the record at %lld stands at %lld as well: %.*s",
+                       (long long)first, (long long)offset, STR_FMT(proof));
+    }
+}
+
+void ledger_lso_pinned(struct ledger *l, struct ledger_time t, struct uuid topic_id,
+                       int32_t partition, int64_t lso, int64_t since_wall_ms)
+{
+    l->now = t;
+    struct tp *tp = find_tp(l, topic_id, partition);
+    for (size_t i = 0; tp && i < tp->n_gps; i++) {
+        struct gp *gp = tp->gps[i];
+        int64_t end = log_bounds(gp).to;
+        if (!open_spell(gp) || lso >= end)
+            continue;
+        struct incident *in = incident_open(gp->group, gp, LEDGER_STALLED, CAUSE_STALLED, lso, end,
+                                            0, open_spell(gp)->id);
+        if (!in)
+            continue;
+        in->v.certainty = LEDGER_CERTAIN;
+        incident_prove(in, "Fetch", t.wall_ms,
+                       "an open transaction holds the last stable offset at %lld for %lld ms",
+                       (long long)lso, (long long)(t.wall_ms - since_wall_ms));
+    }
+}
