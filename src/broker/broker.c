@@ -407,7 +407,7 @@ static uint64_t next_due_ms(struct broker *b)
 
 int broker_timeout_ms(struct broker *b)
 {
-    if (b->failure || b->phase == PHASE_CLOSING || !list_is_empty(&b->woken))
+    if (b->failure || (b->phase == PHASE_CLOSING && !b->is_syncing) || !list_is_empty(&b->woken))
         return 0;
     uint64_t due = next_due_ms(b);
     if (b->phase == PHASE_DRAINING && b->cut_ms < due)
@@ -426,6 +426,7 @@ static void take_syncs(struct broker *b)
             (void)partitions_sync_done(b->partitions, done.cookie, done.error);
             continue;
         }
+        b->is_syncing = false;
         int error = journal_sync_done(b->journal, done.error);
         if (error)
             broker_fail(b, error, "journal: sync");
@@ -472,7 +473,7 @@ static void housekeeping(struct broker *b)
         b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
         commit_ledger(b, true);
     }
-    if (journal_wants_snapshot(b->journal) && !b->failure) {
+    if (journal_wants_snapshot(b->journal) && !b->is_syncing && !b->failure) {
         int error = commit_snapshot(b);
         if (error)
             broker_fail(b, error, "journal: snapshot");
@@ -534,12 +535,14 @@ static int close_store(struct broker *b)
     commit_ledger(b, false);
     commit_ledger(b, true);
     int error = b->failure;
-    if (!error)
+    if (!error) // while the logs are open: the ledger looks at them
+        error = commit_snapshot(b);
+    if (!error) {
         error = partitions_close_clean(b->partitions);
+        b->partitions = NULL;
+    }
     if (!error)
         error = journal_sync(b->journal);
-    if (!error)
-        error = commit_snapshot(b);
     if (error)
         return error;
     uint64_t position = journal_position(b->journal);
@@ -560,7 +563,8 @@ static void stop_step(struct broker *b)
         return;
     LIST_EACH(at, &b->conns)
     net_close(b->config.net, LIST_ITEM(at, struct channel, node)->id);
-    if (!list_is_empty(&b->conns))
+    // No snapshot begins while a sync is under way; a disk that hangs must not hold up a failure.
+    if (!list_is_empty(&b->conns) || (b->is_syncing && !b->failure))
         return;
     if (!b->failure) {
         int error = close_store(b);
@@ -585,8 +589,10 @@ void broker_step(struct broker *b, bool input_was_empty)
     if (!b->failure) {
         partitions_flush(b->partitions, b->wall_ms);
         dispatch_fire_woken(b);
-        commit_ledger(b, false);
-        commit_sync(b);
+        if (b->phase != PHASE_CLOSING) {
+            commit_ledger(b, false);
+            commit_sync(b);
+        }
     }
     if (b->phase != PHASE_RUNNING || b->failure)
         stop_step(b);

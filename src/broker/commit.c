@@ -123,8 +123,8 @@ void commit_release(struct broker *b)
 
 void commit_sync(struct broker *b)
 {
-    if (!b->failure)
-        journal_sync_start(b->journal, JOURNAL_COOKIE);
+    if (journal_sync_start(b->journal, JOURNAL_COOKIE))
+        b->is_syncing = true;
 }
 
 void commit_ledger(struct broker *b, bool snapshot)

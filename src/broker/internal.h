@@ -92,6 +92,8 @@ struct broker {
     uint64_t space_due_ms;
     bool has_space;
 
+    bool is_syncing; // the journal
+
     enum broker_phase phase;
     uint64_t cut_ms; // when draining gives up
     int failure;

@@ -52,6 +52,11 @@ void offsets_fetch(struct core *c, const struct asker *who, const struct offset_
 void offsets_delete(struct core *c, const struct asker *who,
                     const struct offset_delete_request *req, struct effects *fx);
 
+// A drill's act: puts the member out now, as if its session (or its max.poll.interval.ms) had
+// ended. Nothing is replied to the asker.
+enum kerr group_evict(struct core *c, const struct asker *who, struct str group, struct str member,
+                      bool is_poll_timeout, struct effects *fx);
+
 // For the core's assembly, tests and reports.
 
 bool groups_apply(struct core *c, const struct kw_message *type, const void *record);

@@ -275,22 +275,42 @@ void rebalance_sync_timer(const struct turn *t, struct group *g)
         rebalance_prepare(t, g, &why);
 }
 
-void rebalance_member_silent(const struct turn *t, struct member *m)
+static void expel(const struct turn *t, struct member *m, enum ledger_left left,
+                  enum ledger_trigger trigger)
 {
     struct group *g = m->group;
-    // Who waits for us owes no heartbeat; a new one does, or defunct joins would pile up.
-    if (!m->is_new && (m->join.waits || m->sync.waits))
-        return;
-    struct rebalance_cause why = {LEDGER_TRIGGER_SESSION_TIMEOUT, arena_str(t->fx->arena, m->id),
-                                  STR_NULL};
+    struct rebalance_cause why = {trigger, arena_str(t->fx->arena, m->id), STR_NULL};
     join_finish_error(t, m, STR_EMPTY, KERR_UNKNOWN_MEMBER_ID);
     sync_finish_error(t, m, KERR_UNKNOWN_MEMBER_ID);
-    ledger_tell_left(t, m, LEDGER_LEFT_SESSION_TIMEOUT, STR_NULL);
+    ledger_tell_left(t, m, left, STR_NULL);
     group_remove_member(t->core, m);
     if (g->state == GROUP_STABLE || g->state == GROUP_COMPLETING)
         rebalance_prepare(t, g, &why);
     else if (g->state == GROUP_PREPARING && group_all_joined(g))
         rebalance_complete(t, g);
+}
+
+void rebalance_member_silent(const struct turn *t, struct member *m)
+{
+    // Who waits for us owes no heartbeat; a new one does, or defunct joins would pile up.
+    if (!m->is_new && (m->join.waits || m->sync.waits))
+        return;
+    expel(t, m, LEDGER_LEFT_SESSION_TIMEOUT, LEDGER_TRIGGER_SESSION_TIMEOUT);
+}
+
+enum kerr group_evict(struct core *c, const struct asker *who, struct str group, struct str member,
+                      bool is_poll_timeout, struct effects *fx)
+{
+    struct turn t = turn_of(c, who, fx);
+    struct group *g = groups_get(c, group);
+    struct member *m = g ? group_member(g, member) : NULL;
+    if (!m)
+        return KERR_UNKNOWN_MEMBER_ID;
+    if (is_poll_timeout)
+        expel(&t, m, LEDGER_LEFT_POLL_TIMEOUT, LEDGER_TRIGGER_POLL_TIMEOUT);
+    else
+        expel(&t, m, LEDGER_LEFT_SESSION_TIMEOUT, LEDGER_TRIGGER_SESSION_TIMEOUT);
+    return KERR_NONE;
 }
 
 void rebalance_pending_silent(const struct turn *t, struct pending *p)
