@@ -108,7 +108,6 @@ int64_t partition_high_watermark(const struct partition *p);
 // Settings of the topic, resolved; renewed by partitions_follow().
 struct partition_settings {
     struct batch_rules rules; // produce_version and now_ms are the caller's to fill
-    int32_t min_insync_replicas;
     bool log_append_time;
     bool is_internal;
 };

@@ -139,7 +139,6 @@ static void refresh_settings(struct partition *p, const struct topic *t)
     s->rules.after_max_ms = config_i64(&v, "message.timestamp.after.max.ms");
     s->log_append_time = str_eq_c(config_str(&v, "message.timestamp.type"), "LogAppendTime");
     s->rules.log_append_time = s->log_append_time;
-    s->min_insync_replicas = (int32_t)config_i64(&v, "min.insync.replicas");
     s->is_internal = t->is_internal;
     struct log_config c = log_settings(p->set->config.topics, t);
     log_set_config(p->log, &c);

@@ -448,6 +448,7 @@ void topics_decide_init_producer_id(struct topics *ts, const struct asker *a,
     effects_reply(fx, a->token, resp);
     if (!str_is_null(req->transactional_id)) {
         // Fatal in every client; a retriable error would have them ask for ever.
+        resp->producer_epoch = -1;
         resp->error_code = req->transactional_id.len == 0
                                ? KERR_INVALID_REQUEST
                                : KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;

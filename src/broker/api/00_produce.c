@@ -65,6 +65,8 @@ static void append_done(struct append *a)
     struct produce *pr = part->produce;
     if (a->error != KERR_NONE) {
         set_error(part, a->error);
+        if (a->error != KERR_UNKNOWN_TOPIC_OR_PARTITION)
+            part->out->log_start_offset = partition_log_start(part->p);
     } else {
         part->out->base_offset = a->base_offset;
         part->out->log_append_time_ms = a->log_append_ms >= 0   ? a->log_append_ms
@@ -89,12 +91,8 @@ static void stamp(struct batch *b, struct arena *a, int64_t now_ms)
 
 static enum kerr check_allowed(struct request *r, const struct partition *p)
 {
-    const struct produce_request *req = r->body;
-    const struct partition_settings *s = partition_settings(p);
-    if (s->is_internal)
+    if (partition_settings(p)->is_internal)
         return KERR_INVALID_TOPIC_EXCEPTION;
-    if (req->acks == -1 && s->min_insync_replicas > 1)
-        return KERR_NOT_ENOUGH_REPLICAS;
     if (!partitions_has_space(broker_partitions(r->broker)))
         return KERR_KAFKA_STORAGE_ERROR;
     return KERR_NONE;
@@ -114,7 +112,10 @@ static enum kerr check_batch(struct part *part, struct bytes records, struct buf
     }
     // Transactions are not built: no producer id can have one open.
     if (batch_is_transactional(&part->append.batch)) {
-        e = r->version >= TXN_ABORTABLE_SINCE ? KERR_TRANSACTION_ABORTABLE : KERR_INVALID_TXN_STATE;
+        const struct produce_request *req = r->body;
+        e = str_is_null(req->transactional_id)  ? KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            : r->version >= TXN_ABORTABLE_SINCE ? KERR_TRANSACTION_ABORTABLE
+                                                : KERR_INVALID_TXN_STATE;
         set_error(part, e);
     }
     return e;

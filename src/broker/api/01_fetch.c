@@ -157,7 +157,9 @@ static void fill_part(const struct fetch_request *req, const struct part *part,
         out->diverging_epoch.end_offset = part->diverging_end;
     }
     // No transactions, so none aborted; uncommitted readers are told nothing about them.
-    out->n_aborted_transactions = req->isolation_level == READ_COMMITTED ? 0 : -1;
+    bool is_unknown =
+        part->error == KERR_UNKNOWN_TOPIC_OR_PARTITION || part->error == KERR_UNKNOWN_TOPIC_ID;
+    out->n_aborted_transactions = req->isolation_level == READ_COMMITTED || is_unknown ? 0 : -1;
     out->records = (struct kw_records){
         .len = (int32_t)part->slice.len, .file = part->slice.file, .file_pos = part->slice.pos};
     // An empty answer is a zero length, not a null: every client takes that.
@@ -287,7 +289,9 @@ void api_fetch(struct request *r)
     const struct fetch_request *req = r->body;
     // A session of another run: only a full fetch can begin anew.
     if (req->session_id != 0 && req->session_epoch > SESSION_EPOCH_FULL) {
-        request_reply_now(r, request_error_response(r, KERR_FETCH_SESSION_ID_NOT_FOUND));
+        struct fetch_response *resp = request_response(r);
+        resp->error_code = KERR_FETCH_SESSION_ID_NOT_FOUND;
+        request_reply_now(r, resp);
         return;
     }
     struct fetch *f = fetch_new(r);

@@ -105,8 +105,8 @@ void api_describe_topic_partitions(struct request *r)
     }
     struct config_view v = broker_view(r->broker);
     int64_t limit = config_i64(&v, "max.request.partition.size.limit");
-    if (req->response_partition_limit > 0 && req->response_partition_limit < limit)
-        limit = req->response_partition_limit;
+    if (req->response_partition_limit < limit)
+        limit = req->response_partition_limit > 0 ? req->response_partition_limit : 1;
     struct page page = {r, request_response(r), (int32_t)limit};
     size_t n;
     struct str *names = names_of(r, &n);
