@@ -173,7 +173,6 @@ void book_committed(struct book *b, int32_t partition, int64_t k)
 {
     struct book_partition *p = book_partition(b, partition);
     p->k = k;
-    p->has_commit = true;
     if (k > p->k_max)
         p->k_max = k;
 }

@@ -30,7 +30,7 @@ struct book_partition {
     int32_t owner;      // instance it was sent to last; 0: nobody
     int32_t fetcher;    // instance that asked last; 0: nobody since book_forget_fetchers()
     int64_t fetched_at; // the offset it asked for
-    bool has_commit;    // any commit by the consumer
+    uint64_t commit_ms; // when the last of the consumer came; 0: none
 };
 
 struct book_spot {

@@ -256,6 +256,16 @@ static uint64_t quiet_ms(const struct run *r)
     return slow > QUIET_MS ? slow : QUIET_MS;
 }
 
+// For how long no commit must come until none is expected any more: what was seen while records
+// flowed tells a timer from a commit after each batch.
+static uint64_t commit_quiet_ms(const struct run *r)
+{
+    uint64_t quiet = r->commit_gap_ms * 2;
+    if (r->commits_seen < 4 || quiet > COMMIT_QUIET_MS)
+        return COMMIT_QUIET_MS;
+    return quiet > QUIET_MS ? quiet : QUIET_MS;
+}
+
 // All is worked on or passed over, and the committed offset stands still.
 static bool is_settled(struct run *r)
 {
@@ -268,8 +278,10 @@ static bool is_settled(struct run *r)
     if (is_committed(r) || !r->script)
         return true;
     // Whoever has committed will again; whoever never has keeps its offsets elsewhere.
-    return now - r->last_commit_ms > COMMIT_QUIET_MS && (r->commits_seen > 0 || !blind) &&
-           (r->commits_seen > 0 ? now - r->last_worked_ms > COMMIT_QUIET_MS : true);
+    if (r->commits_seen == 0)
+        return !blind || now - r->began_ms > COMMIT_QUIET_MS;
+    uint64_t quiet = commit_quiet_ms(r);
+    return now - r->last_commit_ms > quiet && now - r->last_worked_ms > quiet;
 }
 
 static bool is_at_end(struct run *r)

@@ -87,6 +87,7 @@ struct run {
     uint64_t last_worked_ms;
     uint64_t slowest_ms; // between two pieces of work of a copy that had work
     uint64_t last_commit_ms;
+    uint64_t commit_gap_ms; // the longest between two commits of one partition, while fed
     uint64_t progress_ms;
     const char *doing; // for progress
     bool progress_shown;

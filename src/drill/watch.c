@@ -157,8 +157,14 @@ static void on_commit(struct run *r, const struct tap_event *e)
         return;
     }
     r->commits_seen++;
-    if (book_partition(r->book, e->partition)->k != e->offset)
-        r->last_commit_ms = stage_now_ms();
+    struct book_partition *bp = book_partition(r->book, e->partition);
+    uint64_t now = stage_now_ms();
+    if (bp->k != e->offset) {
+        r->last_commit_ms = now;
+        if (bp->commit_ms && r->feeds && now - bp->commit_ms > r->commit_gap_ms)
+            r->commit_gap_ms = now - bp->commit_ms;
+        bp->commit_ms = now;
+    }
     book_committed(r->book, e->partition, e->offset);
     if (r->chance && e->conn == r->chance_conn &&
         r->n_commits < sizeof r->commits / sizeof *r->commits)
