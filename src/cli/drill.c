@@ -236,7 +236,7 @@ static int prepare(struct request_line *q)
     if (rc == 0)
         rc = evidence_parse(q->evidence, q->match, &q->parsed_evidence, &why);
     if (rc == 0)
-        rc = feed_open(q->records, q->format, q->key, &q->o.feed, &why);
+        rc = supply_open(q->records, q->format, q->key, &q->o.supply, &why);
     q->o.evidence = q->parsed_evidence;
     if (rc < 0) {
         rc = cli_fail("drill", "%s", why ? why : strerror(-rc));
@@ -357,7 +357,7 @@ int cli_drill(int argc, char **argv)
         drill_script_free(q.scripts[i]);
     free(q.scripts);
     evidence_free(q.parsed_evidence);
-    feed_free(q.o.feed);
+    supply_free(q.o.supply);
     configs_free(q.settings);
     return status;
 }

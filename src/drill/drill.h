@@ -3,8 +3,8 @@
 
 #include "core/ledger/ledger.h"
 #include "drill/evidence.h"
-#include "drill/feed.h"
 #include "drill/script.h"
+#include "drill/supply.h"
 
 #include <jansson.h>
 #include <signal.h>
@@ -18,7 +18,7 @@ struct drill_options {
     int partitions;    // 0: as the script says
     int copies;        // 0: as the script says
     const struct evidence *evidence;
-    struct feed *feed;
+    struct supply *supply;
     uint64_t timeout_ms;         // for one drill
     const struct configs *fixed; // --set; NULL: none
     const char *keep_dir;        // NULL: nothing is kept

@@ -104,8 +104,8 @@ int run_append(struct run *r, int32_t partition, size_t n)
     while (rc == 0 && n > 0 && !r->feed_is_empty) {
         size_t got = 0;
         struct arena *a = arena_new();
-        struct feed_record f;
-        while (got < n && got < FEED_MAX_BATCH && feed_at(r->o->feed, r->feed_at, &f)) {
+        struct supply_record f;
+        while (got < n && got < FEED_MAX_BATCH && supply_at(r->o->supply, r->feed_at, &f)) {
             batch[got++] = (struct stage_record){arena_bytes(a, f.key), arena_bytes(a, f.value)};
             // Known before it is sent: a copy may report it before the append is answered.
             book_add(r->book, partition, f.key);
@@ -488,7 +488,7 @@ int drill_run(const struct drill_options *o, const struct drill_script *script,
     r.result->topic = strdup(r.topic);
     r.result->is_control = !script;
     r.book = book_new(r.topic);
-    feed_forbid_keys(o->feed, r.book);
+    supply_forbid_keys(o->supply, r.book);
     struct configs *settings = configs_new();
     copy_settings(o->fixed, settings);
     int rc = make_dirs(&r);

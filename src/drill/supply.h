@@ -5,23 +5,23 @@
 #include "cli/records.h"
 #include "drill/book.h"
 
-struct feed;
+struct supply;
 
-struct feed_record {
+struct supply_record {
     struct bytes key; // ptr NULL: none
     struct bytes value;
 };
 
 // What one drill can use at most. Beyond it the rest of the file is left alone.
-#define FEED_MAX_RECORDS 100000
-#define FEED_MAX_BYTES (256ULL << 20)
+#define SUPPLY_MAX_RECORDS 100000
+#define SUPPLY_MAX_BYTES (256ULL << 20)
 
 // path NULL: records are made up, without end. On failure *ret_why is the caller's to free.
-MUST_USE int feed_open(const char *path, enum records_format format, const char *key_field,
-                       struct feed **ret_feed, char **ret_why);
-void feed_free(struct feed *f); // NULL is fine
+MUST_USE int supply_open(const char *path, enum records_format format, const char *key_field,
+                         struct supply **ret_supply, char **ret_why);
+void supply_free(struct supply *f); // NULL is fine
 
 // The record at this place, valid until the next call. False past the end.
-bool feed_at(struct feed *f, uint64_t place, struct feed_record *ret_record);
+bool supply_at(struct supply *f, uint64_t place, struct supply_record *ret_record);
 // Keys that occur twice in what was read are no evidence: told to the book.
-void feed_forbid_keys(const struct feed *f, struct book *b);
+void supply_forbid_keys(const struct supply *f, struct book *b);

@@ -1,4 +1,4 @@
-#include "drill/feed.h"
+#include "drill/supply.h"
 
 #include "base/arena.h"
 #include "base/map.h"
@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct feed {
+struct supply {
     bool is_made_up;
     struct arena *arena; // of the records
-    struct feed_record *records;
+    struct supply_record *records;
     size_t n;
     size_t cap;
     struct map *keys; // key -> &once or &twice
@@ -21,7 +21,7 @@ struct feed {
 
 static int once, twice;
 
-static void add(struct feed *f, const struct record_read *r)
+static void add(struct supply *f, const struct record_read *r)
 {
     if (f->n == f->cap) {
         f->cap = f->cap ? f->cap * 2 : 1024;
@@ -29,15 +29,15 @@ static void add(struct feed *f, const struct record_read *r)
         CHECK(f->records);
     }
     f->records[f->n++] =
-        (struct feed_record){arena_bytes(f->arena, r->key), arena_bytes(f->arena, r->value)};
+        (struct supply_record){arena_bytes(f->arena, r->key), arena_bytes(f->arena, r->value)};
     if (r->key.ptr)
         map_put(f->keys, r->key, map_get(f->keys, r->key) ? &twice : &once);
 }
 
-int feed_open(const char *path, enum records_format format, const char *key_field,
-              struct feed **ret_feed, char **ret_why)
+int supply_open(const char *path, enum records_format format, const char *key_field,
+                struct supply **ret_supply, char **ret_why)
 {
-    struct feed *f = calloc(1, sizeof *f);
+    struct supply *f = calloc(1, sizeof *f);
     CHECK(f);
     f->is_made_up = !path;
     f->arena = arena_new();
@@ -48,7 +48,7 @@ int feed_open(const char *path, enum records_format format, const char *key_fiel
         rc = records_open(path, format, key_field, &r, ret_why);
     struct record_read got;
     uint64_t bytes = 0;
-    while (rc == 0 && r && f->n < FEED_MAX_RECORDS && bytes < FEED_MAX_BYTES) {
+    while (rc == 0 && r && f->n < SUPPLY_MAX_RECORDS && bytes < SUPPLY_MAX_BYTES) {
         rc = records_next(r, &got);
         if (rc < 0)
             *ret_why = strdup(records_why(r));
@@ -64,14 +64,14 @@ int feed_open(const char *path, enum records_format format, const char *key_fiel
     }
     records_close(r);
     if (rc < 0) {
-        feed_free(f);
+        supply_free(f);
         return rc;
     }
-    *ret_feed = f;
+    *ret_supply = f;
     return 0;
 }
 
-void feed_free(struct feed *f)
+void supply_free(struct supply *f)
 {
     if (!f)
         return;
@@ -81,7 +81,7 @@ void feed_free(struct feed *f)
     free(f);
 }
 
-bool feed_at(struct feed *f, uint64_t place, struct feed_record *ret_record)
+bool supply_at(struct supply *f, uint64_t place, struct supply_record *ret_record)
 {
     if (!f->is_made_up) {
         if (place >= f->n)
@@ -93,12 +93,12 @@ bool feed_at(struct feed *f, uint64_t place, struct feed_record *ret_record)
     int key = snprintf(f->key, sizeof f->key, "order-%06llu", n);
     int value =
         snprintf(f->value, sizeof f->value, "{\"order\":%llu,\"amount\":%llu}", n, n * 37 % 9973);
-    *ret_record = (struct feed_record){{(const uint8_t *)f->key, (size_t)key},
-                                       {(const uint8_t *)f->value, (size_t)value}};
+    *ret_record = (struct supply_record){{(const uint8_t *)f->key, (size_t)key},
+                                         {(const uint8_t *)f->value, (size_t)value}};
     return true;
 }
 
-void feed_forbid_keys(const struct feed *f, struct book *b)
+void supply_forbid_keys(const struct supply *f, struct book *b)
 {
     struct bytes key;
     void *times;

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""The table client x drill: each drill must fail a wrong consumer and pass a right one, and what
+tally says must be what the consumer's own output, or its database, says when read without tally.
+
+    test/drill/table.py [--tally build/tally] [--client c,python] [--case NAME] [--jobs 2]
+
+Exit status 0 when every row came out as it must.
+"""
+import argparse
+import collections
+import concurrent.futures
+import json
+import pathlib
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# case, --expect, (wrong consumer, environment), (right consumer, environment)
+LATEST = {"TALLY_RESET": "latest"}
+ROWS = [
+    ("auto-commit-miss", "at-least-once", ("auto_commit", {}), ("manual_commit", {})),
+    ("commit-first-miss", "at-least-once", ("commit_first", {}), ("manual_commit", {})),
+    ("auto-commit-repeat", "exactly-once", ("auto_commit", {}), ("exactly_once", {})),
+    ("manual-commit-repeat", "exactly-once", ("manual_commit", {}), ("exactly_once", {})),
+    ("session-timeout", "exactly-once", ("manual_commit", {}), ("exactly_once", {})),
+    ("poll-timeout", "exactly-once", ("manual_commit", {}), ("exactly_once", {})),
+    ("join", "exactly-once", ("manual_commit_no_revoke", {}), ("manual_commit", {})),
+    ("leave", "exactly-once", ("manual_commit_no_revoke", {}), ("manual_commit", {})),
+    ("rolling-restart", "exactly-once", ("manual_commit_no_revoke", {}), ("manual_commit", {})),
+    ("partitions-added", "at-least-once", ("manual_commit", LATEST), ("manual_commit", {})),
+    ("retention-overtook", "at-least-once", ("manual_commit", LATEST), ("manual_commit", {})),
+    ("offset-reset", "exactly-once", ("manual_commit", {}), ("exactly_once", {})),
+]
+
+# What must be found, where a wrong consumer is caught.
+FINDS = {"auto-commit-miss": "missed", "commit-first-miss": "missed",
+         "partitions-added": "missed", "retention-overtook": "missed"}
+
+SQL = "sql:sqlite:{dir}/results.db:SELECT topic, partition, record_offset FROM results"
+# Quick heartbeats, so that a rebalance takes less than the three seconds of the default.
+QUICK = {"c": ["heartbeat.interval.ms=300"], "python": ["heartbeat.interval.ms=300"],
+         "java": ["heartbeat.interval.ms=300"], "go": [], "node": []}
+
+
+def command(client, consumer):
+    args = QUICK[client]
+    if client == "c":
+        return [str(ROOT / "build/examples/c" / consumer)] + args
+    if client == "python":
+        return [sys.executable, str(ROOT / "examples/python" / f"{consumer}.py")] + args
+    if client == "java":
+        jars = ROOT / "build/examples/java"
+        name = "".join(part.capitalize() for part in consumer.split("_"))
+        return ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/classes:{jars}/jars/*",
+                name] + args
+    if client == "go":
+        return [str(ROOT / "build/examples/go" / consumer)] + args
+    return ["node", str(ROOT / "build/examples/node" / f"{consumer}.js")] + args
+
+
+def read_output(keep):
+    """What the copies printed: a count for each topic/partition/offset."""
+    seen = collections.Counter()
+    for path in sorted(keep.glob("copy-*.out")):
+        # A last line without its end may have been cut off by a kill.
+        for line in path.read_bytes().decode(errors="replace").split("\n")[:-1]:
+            m = re.match(r"(\S+)/(\d+)/(\d+)\b", line)
+            if m:
+                seen[m[1], int(m[2]), int(m[3])] += 1
+    return seen
+
+
+def read_database(path):
+    seen = collections.Counter()
+    with sqlite3.connect(path) as db:
+        for row in db.execute("SELECT topic, partition, record_offset FROM results"):
+            seen[row] += 1
+    return seen
+
+
+def ids(findings):
+    return {(f["topic"], f["partition"], f["offset"]): f.get("times", 0) for f in findings}
+
+
+def check_truth(drill, seen):
+    """Compares the lists with an independent reading of the same evidence."""
+    wrong = []
+    missed, repeated, unfinished = (ids(drill[k]) for k in ("missed", "repeated", "unfinished"))
+    twice = {k: n for k, n in seen.items() if n > 1}
+    if repeated != twice:
+        wrong.append(f"repeated: tally says {len(repeated)}, the evidence {len(twice)}; "
+                     f"differing: {sorted(set(repeated.items()) ^ set(twice.items()))[:3]}")
+    for k in list(missed) + list(unfinished):
+        if k in seen:
+            wrong.append(f"{k} is called missed and is in the evidence")
+    if len(seen) != drill["processed"]:
+        wrong.append(f"processed: tally says {drill['processed']}, the evidence {len(seen)}")
+    total = len(seen) + len(missed) + len(unfinished) + drill["excused"]
+    if total != drill["records"]:
+        wrong.append(f"{drill['records']} records, but {total} are accounted for")
+    return wrong
+
+
+def run(args, client, case, expect, consumer, env, verdict):
+    keep = pathlib.Path(tempfile.mkdtemp(prefix="tally-table."))
+    argv = [args.tally, "drill", case, "--expect", expect, "--json", "--keep", str(keep),
+            "--timeout", "90"]
+    cmd = command(client, consumer)
+    if consumer == "exactly_once":
+        argv += ["--evidence", SQL]
+        cmd.insert(2 if client == "python" else 1, "{dir}/results.db")
+    environ = dict(__import__("os").environ, **env)
+    done = subprocess.run(argv + ["--"] + cmd, capture_output=True, text=True, env=environ)
+    wrong = []
+    drill = {}
+    try:
+        out = json.loads(done.stdout)
+        drill = [d for d in out["drills"] if d["case"] == case][0]
+    except (ValueError, IndexError):
+        wrong.append(f"no result; exit status {done.returncode}\n{done.stdout[-2000:]}"
+                     f"{done.stderr[-2000:]}")
+    if drill:
+        if drill["verdict"] != verdict:
+            wrong.append(f"verdict {drill['verdict']}, not {verdict}: {drill.get('why', '')}")
+        if out["control"] != "passed":
+            wrong.append(f"control {out['control']}: {[d.get('why') for d in out['drills']]}")
+        if verdict == "fail" and not drill[FINDS.get(case, "repeated")]:
+            wrong.append(f"nothing {FINDS.get(case, 'repeated')}")
+        if done.returncode != {"pass": 0, "fail": 1, "inconclusive": 2}[drill["verdict"]]:
+            wrong.append(f"exit status {done.returncode}")
+        where = keep / case
+        seen = (read_database(where / "results.db") if consumer == "exactly_once"
+                else read_output(where))
+        wrong += check_truth(drill, seen)
+    if not wrong:
+        shutil.rmtree(keep)
+    return client, case, consumer, env, verdict, drill, wrong, keep
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--tally", default=str(ROOT / "build/tally"))
+    p.add_argument("--client", default="c,python")
+    p.add_argument("--case")
+    p.add_argument("--jobs", type=int, default=2)
+    args = p.parse_args()
+    jobs = []
+    for client in args.client.split(","):
+        for case, expect, wrong, right in ROWS:
+            if args.case and case not in args.case.split(","):
+                continue
+            jobs.append((client, case, expect, *wrong, "fail"))
+            jobs.append((client, case, expect, *right, "pass"))
+    bad = 0
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for row in pool.map(lambda j: run(args, *j), jobs):
+            client, case, consumer, env, verdict, drill, wrong, keep = row
+            name = consumer + (" latest" if env else "")
+            print(f"{'ok  ' if not wrong else 'BAD '} {client:7} {case:21} {name:24} "
+                  f"{drill.get('verdict', '?'):12} missed {len(drill.get('missed', [])):4} "
+                  f"repeated {len(drill.get('repeated', [])):4} "
+                  f"{drill.get('certainty', '?'):8} {drill.get('seconds', 0):5.1f} s", flush=True)
+            for line in wrong:
+                print(f"       {line}", flush=True)
+            if wrong:
+                print(f"       see {keep}", flush=True)
+                bad += 1
+    print(f"table: {len(jobs) - bad} passed, {bad} failed")
+    return bad != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
