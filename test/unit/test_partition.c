@@ -1,0 +1,558 @@
+// Partitions over the simulated disk: what readers see, what survives, and when.
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "broker/partition.h"
+#include "os/disk_sim.h"
+#include "store/log.h"
+
+#define NOW_MS 1700000000000
+
+// Stands for broker and journal: records are applied at once, and durable when the test says so.
+struct world {
+    struct disk *disk;
+    struct topics *topics;
+    struct partitions *ps;
+    struct arena *arena;
+    uint64_t position;
+    bool has_failed;
+    struct leader_epoch_started_record last_epoch; // the last one committed
+};
+
+static uint64_t commit(void *ctx, struct effects *fx)
+{
+    struct world *w = ctx;
+    for (struct effect_record *r = fx->first_record; r; r = r->next) {
+        assert_true(topics_apply(w->topics, r->type, r->record));
+        if (r->type == &leader_epoch_started_record_msg)
+            w->last_epoch = *(const struct leader_epoch_started_record *)r->record;
+    }
+    return ++w->position;
+}
+
+static void on_fail(void *ctx, const char *line)
+{
+    (void)line;
+    ((struct world *)ctx)->has_failed = true;
+}
+
+static void start(struct world *w, bool was_clean, bool power_lost)
+{
+    struct partitions_config config = {.disk = w->disk,
+                                       .dir = "data",
+                                       .topics = w->topics,
+                                       .was_clean = was_clean,
+                                       .power_lost = power_lost,
+                                       .ctx = w,
+                                       .commit = commit,
+                                       .fail = on_fail};
+    w->ps = partitions_new(&config);
+    assert_int_equal(partitions_follow(w->ps, 0, NOW_MS), 0);
+    partitions_clean_leftovers(w->ps);
+}
+
+static int setup(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    assert_non_null(w);
+    w->disk = disk_sim_new(7);
+    assert_int_equal(disk_mkdir(w->disk, "data"), 0);
+    w->topics = topics_new(NULL);
+    w->arena = arena_new();
+    start(w, true, false);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    partitions_free(w->ps);
+    topics_free(w->topics);
+    arena_free(w->arena);
+    disk_free(w->disk);
+    free(w);
+    return 0;
+}
+
+static struct uuid make_topic(struct world *w, const char *name)
+{
+    static uint8_t n;
+    struct effects fx;
+    effects_init(&fx, w->arena);
+    struct asker a = {.wall_ms = NOW_MS};
+    a.fresh.b[0] = ++n;
+    assert_int_equal(topics_decide_make(w->topics, &a, str_from(name), 1, false, &fx), KERR_NONE);
+    commit(w, &fx);
+    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
+    return topics_by_name(w->topics, str_from(name))->id;
+}
+
+static void delete_topic(struct world *w, struct uuid id)
+{
+    struct effects fx;
+    effects_init(&fx, w->arena);
+    struct topic_deleted_record *r = effects_record(&fx, &topic_deleted_record_msg);
+    r->topic_id = id;
+    commit(w, &fx);
+    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
+}
+
+struct
+try {
+    struct append append;
+    bool is_done;
+};
+
+static void done(struct append *a)
+{
+    struct try *t = a->ctx;
+    assert_false(t->is_done);
+    t->is_done = true;
+}
+
+// A batch of n records, in the arena.
+static struct batch make_batch(struct world *w, int n, int64_t producer_id, int32_t sequence)
+{
+    struct batch_options o = batch_options_default;
+    o.producer_id = producer_id;
+    o.producer_epoch = producer_id < 0 ? -1 : 0;
+    o.base_sequence = sequence;
+    struct batch_builder b = {0};
+    batch_builder_start(&b, &o);
+    struct bytes value = {(const uint8_t *)"value", 5};
+    for (int i = 0; i < n; i++)
+        batch_builder_add(&b, NOW_MS, (struct bytes){0}, value, NULL, 0);
+    struct buf out = {0};
+    assert_int_equal(batch_builder_finish(&b, &out), 0);
+    struct bytes copy = arena_bytes(w->arena, (struct bytes){out.ptr, out.len});
+    struct batch batch;
+    assert_int_equal(batch_read(copy, &batch), 0);
+    buf_free(&out);
+    batch_builder_free(&b);
+    return batch;
+}
+
+static struct try *append_as(struct world *w, struct partition *p, int n, bool is_all, int64_t pid,
+                             int32_t sequence)
+{
+    struct try *t = arena_alloc(w->arena, sizeof *t);
+    t->append = (struct append){
+        .batch = make_batch(w, n, pid, sequence), .is_all = is_all, .done = done, .ctx = t};
+    partition_append(p, &t->append);
+    return t;
+}
+
+static struct try *append(struct world *w, struct partition *p, int n, bool is_all)
+{
+    return append_as(w, p, n, is_all, -1, -1);
+}
+
+static void flush(struct world *w)
+{
+    partitions_flush(w->ps, NOW_MS);
+}
+
+static void sync_journal(struct world *w)
+{
+    partitions_journal_synced(w->ps, w->position, NOW_MS);
+}
+
+static void sync_logs(struct world *w)
+{
+    struct disk_done d;
+    while (disk_poll_done(w->disk, &d))
+        assert_true(partitions_sync_done(w->ps, d.cookie, d.error));
+}
+
+// The loop, until nothing waits.
+static void settle(struct world *w)
+{
+    flush(w);
+    sync_journal(w);
+    flush(w);
+    sync_logs(w);
+    flush(w);
+    sync_logs(w);
+}
+
+static void the_first_append_waits_until_offsets_are_reserved(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    struct try *t = append(w, p, 3, false);
+    assert_false(t->is_done);
+    flush(w);
+    assert_false(t->is_done);
+    assert_int_equal(partition_log_end(p), 0);
+    const struct topic *topic = topics_by_name(w->topics, STR("t"));
+    assert_true(topic->partitions[0].reserved_upto >= 3);
+    sync_journal(w);
+    assert_true(t->is_done);
+    assert_int_equal(t->append.error, KERR_NONE);
+    assert_int_equal(t->append.base_offset, 0);
+    assert_int_equal(partition_high_watermark(p), 3);
+    // From now on no append waits.
+    t = append(w, p, 2, false);
+    flush(w);
+    assert_true(t->is_done);
+    assert_int_equal(t->append.base_offset, 3);
+}
+
+static void readers_see_nothing_beyond_an_unsynced_acks_all_batch(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    struct try *all = append(w, p, 2, true);
+    struct try *one = append(w, p, 4, false);
+    flush(w);
+    assert_false(all->is_done);
+    assert_true(one->is_done);
+    assert_int_equal(partition_log_end(p), 7);
+    assert_int_equal(partition_high_watermark(p), 1);
+    sync_logs(w);
+    assert_true(all->is_done);
+    assert_int_equal(all->append.base_offset, 1);
+    assert_int_equal(partition_high_watermark(p), 7);
+}
+
+static void what_comes_during_a_sync_waits_for_the_next(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    disk_sim_set_sync_ms(w->disk, 10, 10);
+    disk_sim_set_time(w->disk, 0);
+    struct try *first = append(w, p, 1, true);
+    flush(w);
+    struct try *second = append(w, p, 1, true);
+    flush(w);
+    disk_sim_set_time(w->disk, 10);
+    sync_logs(w);
+    assert_true(first->is_done);
+    assert_false(second->is_done);
+    assert_int_equal(partition_high_watermark(p), 2);
+    disk_sim_set_time(w->disk, 20);
+    sync_logs(w);
+    assert_true(second->is_done);
+    assert_int_equal(partition_high_watermark(p), 3);
+}
+
+static void a_retry_is_answered_with_the_first_offset(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 5, false);
+    struct try *first = append_as(w, p, 2, false, 9, 0);
+    struct try *again = append_as(w, p, 2, false, 9, 0); // in the same pass
+    struct try *gap = append_as(w, p, 1, false, 9, 7);
+    settle(w);
+    assert_int_equal(first->append.base_offset, 5);
+    assert_int_equal(again->append.error, KERR_NONE);
+    assert_int_equal(again->append.base_offset, 5);
+    assert_int_equal(again->append.log_append_ms, NOW_MS);
+    assert_int_equal(gap->append.error, KERR_OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_int_equal(partition_log_end(p), 7);
+}
+
+static void a_retry_with_acks_all_waits_until_the_first_is_durable(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    disk_sim_set_sync_ms(w->disk, 10, 10);
+    disk_sim_set_time(w->disk, 0);
+    struct try *first = append_as(w, p, 1, true, 9, 0);
+    flush(w);
+    partition_cancel(&first->append); // its connection is gone
+    struct try *again = append_as(w, p, 1, true, 9, 0);
+    flush(w);
+    assert_false(again->is_done);
+    assert_int_equal(partition_high_watermark(p), 1);
+    disk_sim_set_time(w->disk, 10);
+    sync_logs(w);
+    assert_true(again->is_done);
+    assert_false(first->is_done);
+    assert_int_equal(partition_high_watermark(p), 2);
+}
+
+struct count {
+    struct partition_watch watch;
+    int n;
+};
+
+static void wake(struct partition_watch *w)
+{
+    ((struct count *)w->ctx)->n++;
+}
+
+static void watchers_are_told_of_what_they_can_see(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    struct partition *p = partitions_get(w->ps, id, 0);
+    append(w, p, 1, false);
+    settle(w);
+    struct count c = {.watch = {.wake = wake, .ctx = &c}};
+    partition_watch(p, &c.watch);
+    append(w, p, 1, true);
+    flush(w);
+    assert_int_equal(c.n, 0); // not visible yet
+    sync_logs(w);
+    assert_int_equal(c.n, 1);
+    uint64_t position;
+    assert_int_equal(partition_delete_records(p, 1, NOW_MS, &position), KERR_NONE);
+    assert_int_equal(c.n, 2);
+    delete_topic(w, id);
+    assert_int_equal(c.n, 3);
+    assert_null(c.watch.p);
+    partition_unwatch(&c.watch); // fine
+}
+
+static bool exists(struct world *w, const char *path)
+{
+    struct disk_stat st;
+    return disk_stat(w->disk, path, &st) == 0;
+}
+
+static void a_deleted_topic_goes_when_the_journal_is_durable(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    struct partition *p = partitions_get(w->ps, id, 0);
+    append(w, p, 1, false);
+    settle(w);
+    struct try *waiting = append(w, p, 1, true);
+    flush(w); // its sync is under way
+    struct try *queued = append(w, p, 1, false);
+    delete_topic(w, id);
+    assert_int_equal(waiting->append.error, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    assert_int_equal(queued->append.error, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    assert_null(partitions_get(w->ps, id, 0));
+    assert_true(exists(w, "data/t-0"));
+    sync_logs(w);
+    sync_journal(w);
+    assert_false(exists(w, "data/t-0"));
+}
+
+static void a_topic_made_anew_is_empty(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    append(w, partitions_get(w->ps, id, 0), 3, false);
+    settle(w);
+    delete_topic(w, id);
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    assert_int_equal(partition_log_end(p), 0);
+    sync_journal(w); // removes the former's directory, but not the new one's
+    assert_true(exists(w, "data/t-0"));
+    struct try *t = append(w, p, 2, true);
+    settle(w);
+    assert_true(t->is_done);
+    assert_int_equal(t->append.base_offset, 0);
+}
+
+static void leftovers_of_deleted_topics_are_removed_at_start(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    make_topic(w, "u");
+    assert_int_equal(disk_mkdir(w->disk, "data/mine-1"), 0); // not ours
+    append(w, partitions_get(w->ps, id, 0), 1, false);
+    settle(w);
+    delete_topic(w, id);
+    partitions_free(w->ps); // a crash before the directory went
+    start(w, false, false);
+    assert_false(exists(w, "data/t-0"));
+    assert_true(exists(w, "data/u-0"));
+    assert_true(exists(w, "data/mine-1"));
+}
+
+static void deleted_records_stay_deleted(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    struct partition *p = partitions_get(w->ps, id, 0);
+    append(w, p, 5, true);
+    settle(w);
+    uint64_t position = 0;
+    assert_int_equal(partition_delete_records(p, 6, NOW_MS, &position), KERR_OFFSET_OUT_OF_RANGE);
+    assert_int_equal(partition_delete_records(p, 3, NOW_MS, &position), KERR_NONE);
+    assert_true(position > 0);
+    assert_int_equal(partition_log_start(p), 3);
+    partitions_free(w->ps);
+    start(w, false, false);
+    p = partitions_get(w->ps, id, 0);
+    assert_int_equal(partition_log_start(p), 3);
+    assert_int_equal(partition_delete_records(p, -1, NOW_MS, &position), KERR_NONE);
+    assert_int_equal(partition_log_start(p), 5);
+}
+
+static void a_killed_process_loses_nothing(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    append(w, partitions_get(w->ps, id, 0), 5, false);
+    settle(w);
+    partitions_free(w->ps);
+    disk_sim_crash_process(w->disk);
+    start(w, false, false);
+    struct partition *p = partitions_get(w->ps, id, 0);
+    assert_int_equal(partition_log_end(p), 5);
+    assert_int_equal(partition_epoch(p), 0);
+    struct try *t = append(w, p, 1, false);
+    flush(w);
+    assert_true(t->is_done); // the reservation of before holds
+    assert_int_equal(t->append.base_offset, 5);
+}
+
+static void a_power_cut_loses_no_durable_record_and_reuses_no_offset(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    struct partition *p = partitions_get(w->ps, id, 0);
+    struct try *durable = append(w, p, 5, true);
+    settle(w);
+    assert_true(durable->is_done);
+    append(w, p, 3, false); // acks=1: may be lost
+    flush(w);
+    int64_t end = partition_log_end(p);
+    partitions_free(w->ps);
+    disk_sim_power_cut(w->disk);
+    start(w, false, true);
+    p = partitions_get(w->ps, id, 0);
+    assert_int_equal(partition_log_start(p), 0);
+    assert_true(partition_log_end(p) >= end);
+    assert_int_equal(partition_epoch(p), 1);
+    const struct topic_partition *tp = &topics_by_id(w->topics, id)->partitions[0];
+    assert_int_equal(tp->leader_epoch, 1);
+    assert_int_equal(w->last_epoch.start_offset, partition_log_end(p));
+    assert_true(w->last_epoch.lost_from >= 5);
+    assert_true(partition_gap(p, 0, INT64_MAX) > 0);
+    assert_int_equal(partition_gap(p, 0, 5), 0);
+    struct try *t = append(w, p, 1, true);
+    settle(w);
+    assert_true(t->is_done);
+    assert_true(t->append.base_offset >= end);
+    struct log_slice slice = {0};
+    assert_int_equal(log_read(partition_log(p), 0, 1000, 5, true, &slice), 0);
+    assert_int_equal(slice.end_offset, 5);
+    log_slice_release(&slice);
+}
+
+static void a_clean_stop_needs_no_scan_and_keeps_the_offsets(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    append_as(w, partitions_get(w->ps, id, 0), 2, false, 9, 0);
+    settle(w);
+    assert_int_equal(partitions_close_clean(w->ps), 0);
+    start(w, true, false);
+    struct partition *p = partitions_get(w->ps, id, 0);
+    assert_int_equal(partition_high_watermark(p), 2);
+    struct try *again = append_as(w, p, 2, true, 9, 0);
+    settle(w);
+    assert_int_equal(again->append.base_offset, 0); // the producer is still known
+}
+
+static void a_failed_sync_stops_the_broker(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    struct try *t = append(w, p, 1, true);
+    disk_sim_fail_at(w->disk, 1, -EIO); // after the write
+    flush(w);
+    sync_logs(w);
+    assert_true(w->has_failed);
+    assert_false(t->is_done); // nothing is said about what is not known
+    struct try *later = append(w, p, 1, false);
+    flush(w);
+    assert_int_equal(later->append.error, KERR_KAFKA_STORAGE_ERROR);
+    disk_sim_heal(w->disk);
+}
+
+static void a_full_disk_refuses_and_goes_on(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    disk_sim_set_free(w->disk, 0);
+    struct try *t = append(w, p, 1, false);
+    flush(w);
+    assert_int_equal(t->append.error, KERR_KAFKA_STORAGE_ERROR);
+    assert_false(w->has_failed);
+    assert_int_equal(partition_log_end(p), 1);
+    disk_sim_set_free(w->disk, 1 << 20);
+    t = append(w, p, 1, false);
+    flush(w);
+    assert_int_equal(t->append.error, KERR_NONE);
+    assert_int_equal(t->append.base_offset, 1);
+}
+
+static void settings_are_followed(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    assert_int_equal(partition_settings(p)->rules.max_message_bytes, 1048588);
+    struct config_changed_record r = {.resource_type = RESOURCE_TOPIC,
+                                      .resource_name = STR("t"),
+                                      .name = STR("max.message.bytes"),
+                                      .value = STR("100")};
+    topics_apply(w->topics, &config_changed_record_msg, &r);
+    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
+    assert_int_equal(partition_settings(p)->rules.max_message_bytes, 100);
+}
+
+static void retention_moves_the_start_and_tells_the_journal(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    struct partition *p = partitions_get(w->ps, id, 0);
+    append(w, p, 5, true);
+    settle(w);
+    partitions_retain(w->ps, NOW_MS + 1000);
+    assert_int_equal(partition_log_start(p), 0);
+    partitions_retain(w->ps, NOW_MS + 604800000 + 1000);
+    assert_int_equal(partition_log_start(p), 5);
+    assert_int_equal(topics_by_id(w->topics, id)->partitions[0].log_start, 5);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(the_first_append_waits_until_offsets_are_reserved),
+        TEST(readers_see_nothing_beyond_an_unsynced_acks_all_batch),
+        TEST(what_comes_during_a_sync_waits_for_the_next),
+        TEST(a_retry_is_answered_with_the_first_offset),
+        TEST(a_retry_with_acks_all_waits_until_the_first_is_durable),
+        TEST(watchers_are_told_of_what_they_can_see),
+        TEST(a_deleted_topic_goes_when_the_journal_is_durable),
+        TEST(a_topic_made_anew_is_empty),
+        TEST(leftovers_of_deleted_topics_are_removed_at_start),
+        TEST(deleted_records_stay_deleted),
+        TEST(a_killed_process_loses_nothing),
+        TEST(a_power_cut_loses_no_durable_record_and_reuses_no_offset),
+        TEST(a_clean_stop_needs_no_scan_and_keeps_the_offsets),
+        TEST(a_failed_sync_stops_the_broker),
+        TEST(a_full_disk_refuses_and_goes_on),
+        TEST(settings_are_followed),
+        TEST(retention_moves_the_start_and_tells_the_journal),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
