@@ -194,6 +194,8 @@ static void the_first_append_waits_until_offsets_are_reserved(void **state)
     assert_int_equal(partition_log_end(p), 0);
     const struct topic *topic = topics_by_name(w->topics, STR("t"));
     assert_true(topic->partitions[0].reserved_upto >= 3);
+    partitions_journal_synced(w->ps, w->position - 1, NOW_MS);
+    assert_false(t->is_done);
     sync_journal(w);
     assert_true(t->is_done);
     assert_int_equal(t->append.error, KERR_NONE);
@@ -342,6 +344,8 @@ static void a_deleted_topic_goes_when_the_journal_is_durable(void **state)
     assert_null(partitions_get(w->ps, id, 0));
     assert_true(exists(w, "data/t-0"));
     sync_logs(w);
+    partitions_journal_synced(w->ps, w->position - 1, NOW_MS);
+    assert_true(exists(w, "data/t-0"));
     sync_journal(w);
     assert_false(exists(w, "data/t-0"));
 }
@@ -478,10 +482,10 @@ static void a_failed_sync_stops_the_broker(void **state)
     sync_logs(w);
     assert_true(w->has_failed);
     assert_false(t->is_done); // nothing is said about what is not known
+    disk_sim_heal(w->disk);
     struct try *later = append(w, p, 1, false);
     flush(w);
     assert_int_equal(later->append.error, KERR_KAFKA_STORAGE_ERROR);
-    disk_sim_heal(w->disk);
 }
 
 static void a_full_disk_refuses_and_goes_on(void **state)
