@@ -397,7 +397,6 @@ STORY(groups_are_listed_described_and_deleted, NULL, NULL)
               "[6] delete NON_EMPTY_GROUP\n"
               "[6] delete GROUP_ID_NOT_FOUND\n"
               "[6] delete NONE\n"
-              "[6] delete NONE\n"
               "[6] listed g \"consumer\" Stable classic\n");
     play(s, "leave a; leave b; delete; list; beat a");
     EXPECT(s, "[6] a: leave NONE NONE\n"

@@ -27,11 +27,8 @@ static void describe_members(const struct group *g, struct describe_groups_respo
             .client_id = arena_str(a, m->client_id),
             .client_host = arena_str(a, m->host),
             .member_metadata = metadata,
-            .member_assignment = m->assignment.len ? arena_bytes(a, m->assignment) : metadata,
+            .member_assignment = arena_bytes(a, m->assignment),
         };
-        if (m->assignment.len == 0)
-            out->members[out->n_members - 1].member_assignment =
-                (struct bytes){(const uint8_t *)"", 0};
     }
 }
 
@@ -52,8 +49,6 @@ void group_describe(struct core *c, const struct asker *who,
         const struct group *g = groups_get(c, req->groups[i]);
         out->group_id = req->groups[i];
         out->protocol_type = out->protocol_data = STR_EMPTY;
-        if (req->include_authorized_operations)
-            out->authorized_operations = GROUP_OPERATIONS;
         if (g) {
             out->group_state = group_state_name(g);
             out->protocol_type = or_empty(g->protocol_type, a);
@@ -69,6 +64,9 @@ void group_describe(struct core *c, const struct asker *who,
         out->error_message =
             str_from(arena_printf(a, "Group %.*s not found.", STR_FMT(req->groups[i])));
     }
+    for (int32_t i = 0; i < r->n_groups && req->include_authorized_operations; i++)
+        if (r->groups[i].error_code == KERR_NONE)
+            r->groups[i].authorized_operations = GROUP_OPERATIONS;
     effects_reply(fx, who->token, r);
 }
 
@@ -108,8 +106,11 @@ void group_delete(struct core *c, const struct asker *who, const struct delete_g
 {
     struct delete_groups_response *r = effects_response(fx, &delete_groups_response_msg);
     r->results = arena_array(fx->arena, (size_t)req->n_groups_names, sizeof *r->results);
+    struct map *named = map_new(); // a group named twice is answered once
     for (int32_t i = 0; i < req->n_groups_names; i++) {
         struct str name = req->groups_names[i];
+        if (map_put(named, key_str(name), r))
+            continue;
         const struct group *g = groups_get(c, name);
         struct delete_groups_response_result *out = &r->results[r->n_results++];
         delete_groups_response_result_init(out);
@@ -128,5 +129,6 @@ void group_delete(struct core *c, const struct asker *who, const struct delete_g
             gone->wall_ms = who->wall_ms;
         }
     }
+    map_free(named);
     effects_reply(fx, who->token, r);
 }
