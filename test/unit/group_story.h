@@ -161,6 +161,7 @@ static struct core *replayed(struct story *s)
     for (struct effect_record *e = fx.first_record; e; e = e->next)
         core_apply(again, e->type, e->record);
     assert_int_equal(core_digest(again), core_digest(s->core));
+    assert_int_equal(again->ledger->commits, 0); // a snapshot tells nothing new
     core_free(again);
     arena_free(a);
     return c;

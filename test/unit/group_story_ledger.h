@@ -5,6 +5,7 @@
 
 struct ledger {
     bool is_replaying;
+    int commits;
 };
 
 struct ledger *ledger_new(const struct ledger_logs *logs, enum ledger_expect expect_default)
@@ -169,7 +170,7 @@ void ledger_member_left(struct ledger *l, struct ledger_time t, struct str group
 }
 void ledger_committed(struct ledger *l, struct ledger_time t, const struct ledger_commit *c)
 {
-    (void)l;
+    l->commits++;
     (void)t;
     TELL("committed %lld by %s gen %d%s: %s", (long long)c->offset, name_of(telling, c->member),
          c->generation, c->group_was_empty ? " into an empty group" : "", kerr_name((int)c->error));

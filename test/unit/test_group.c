@@ -201,6 +201,18 @@ STORY(a_follower_that_does_not_sync_is_put_out_of_a_stable_group, NULL, NULL)
               "[26] b: beat UNKNOWN_MEMBER_ID\n");
 }
 
+STORY(who_waited_for_an_assignment_begins_a_new_session, NULL, NULL)
+{
+    play(s, "join a; join b; run 6s; sync b; run 9s; beat a; run 3s; join c");
+    forget_trace(s);
+    // b's session ended while it waited, which did not count; now it counts again.
+    play(s, "beat a; run 9.9s; beat a; beat b gen=0; run 0.1s; beat b");
+    EXPECT(s, "[18] a: beat REBALANCE_IN_PROGRESS\n"
+              "[27.9] a: beat REBALANCE_IN_PROGRESS\n"
+              "[27.9] b: beat ILLEGAL_GENERATION\n"
+              "[28] b: beat UNKNOWN_MEMBER_ID\n");
+}
+
 STORY(a_retried_join_gets_the_current_generation, NULL, NULL)
 {
     play(s, "join a; join b; run 6s");
@@ -425,6 +437,7 @@ int main(void)
         TOLD(a_new_member_that_waits_too_long_is_told_so),
         TOLD(members_that_do_not_sync_are_put_out),
         TOLD(a_follower_that_does_not_sync_is_put_out_of_a_stable_group),
+        TOLD(who_waited_for_an_assignment_begins_a_new_session),
         TOLD(a_retried_join_gets_the_current_generation),
         TOLD(changed_metadata_while_completing_starts_over),
         TOLD(the_leader_or_changed_metadata_rebalances_a_stable_group),

@@ -107,6 +107,31 @@ STORY(a_static_member_that_does_not_rejoin_stays)
               "[15]   c c /10.0.0.1 metadata 0 assignment 0\n");
 }
 
+STORY(a_leader_that_does_not_rejoin_leads_no_longer)
+{
+    play(s, "join a session=60; join b; sync a; sync b");
+    forget_trace(s);
+    play(s, "join b topics=t,u; run 30s; beat a; run 30s; beat a gen=3");
+    EXPECT(s, "[36] a: beat REBALANCE_IN_PROGRESS\n"
+              "[66] b: gen 3 range leader b of a b\n"
+              "[66] a: beat NONE\n");
+}
+
+STORY(a_replacement_is_no_new_member)
+{
+    // d is new: its join expires. d2 is not: it may wait as long as it takes.
+    play(s, "join d instance=i4; join d2 instance=i4");
+    forget_trace(s);
+    play(s, "beat a; beat b; run 9s; beat a; beat b; run 9s; join a; join b");
+    EXPECT(s, "[6] a: beat REBALANCE_IN_PROGRESS\n"
+              "[6] b: beat REBALANCE_IN_PROGRESS\n"
+              "[15] a: beat REBALANCE_IN_PROGRESS\n"
+              "[15] b: beat REBALANCE_IN_PROGRESS\n"
+              "[24] a: gen 2 range leader a of a b ?\n"
+              "[24] b: gen 2 range leader a\n"
+              "[24] d2: gen 2 range leader a\n");
+}
+
 STORY(when_only_silent_static_members_are_left_the_group_waits)
 {
     play(s,
@@ -146,6 +171,8 @@ int main(void)
         cmocka_unit_test(a_replacement_while_completing_starts_over),
         cmocka_unit_test(a_replacement_while_joining_fences_who_waits),
         cmocka_unit_test(a_static_member_that_does_not_rejoin_stays),
+        cmocka_unit_test(a_leader_that_does_not_rejoin_leads_no_longer),
+        cmocka_unit_test(a_replacement_is_no_new_member),
         cmocka_unit_test(when_only_silent_static_members_are_left_the_group_waits),
         cmocka_unit_test(an_administrator_removes_by_instance),
         cmocka_unit_test(an_id_without_its_instance_is_fenced),

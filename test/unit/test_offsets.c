@@ -179,6 +179,28 @@ STORY(what_a_stable_group_does_not_subscribe_to_expires, "offsets.retention.minu
     EXPECT(s, "[1896] a: t-0 at 1 n NONE\n");
 }
 
+STORY(nothing_expires_while_members_join, "offsets.retention.minutes", "20")
+{
+    make_topic(s, "u", 1);
+    two_stable(s);
+    play(s, "commit a t-0=1 u-0=1");
+    for (int i = 0; i < 132; i++)
+        play(s, "run 9s; beat a; beat b");
+    play(s, "join c; run 8s; beat a; beat b"); // over the check at 1200 s
+    forget_trace(s);
+    play(s, "fetch a");
+    EXPECT(s, "[1202] a: t-0 at 1 n NONE\n"
+              "[1202] a: u-0 at 1 n NONE\n");
+}
+
+STORY(a_group_that_somebody_is_about_to_join_stays, NULL, NULL)
+{
+    play(s, "join a once=1 session=700; run 650s; list; run 600s; list");
+    EXPECT(s, "[0] a: MEMBER_ID_REQUIRED\n"
+              "[650] listed g \"\" Empty classic\n"
+              "[1250] nothing listed\n");
+}
+
 STORY(a_simple_group_expires_commit_by_commit, "offsets.retention.minutes", "60")
 {
     play(s, "commit x t-0=1; run 1800s; commit x t-1=1; run 2400s; fetch x; run 1800s; list");
@@ -205,6 +227,9 @@ STORY(offsets_go_with_their_topic, NULL, NULL)
     struct topic_deleted_record *r = effects_record(&fx, &topic_deleted_record_msg);
     r->topic_id = topic_id_of(s, STR("t"));
     settle(s, &fx);
+    struct group_view g;
+    assert_true(groups_find(s->core, STR("g"), &g));
+    assert_int_equal(g.n_offsets, 1);
     make_topic(s, "t", 1);
     play(s, "fetch x; fetch x t-0");
     EXPECT(s, "[0] x: commit NONE\n"
@@ -246,6 +271,8 @@ int main(void)
         cmocka_unit_test(a_subscription_nobody_understands_protects_all_topics),
         cmocka_unit_test(offsets_expire_some_time_after_the_last_member_left),
         cmocka_unit_test(what_a_stable_group_does_not_subscribe_to_expires),
+        cmocka_unit_test(nothing_expires_while_members_join),
+        cmocka_unit_test(a_group_that_somebody_is_about_to_join_stays),
         cmocka_unit_test(a_simple_group_expires_commit_by_commit),
         cmocka_unit_test(old_clients_name_their_own_retention),
         cmocka_unit_test(offsets_go_with_their_topic),
