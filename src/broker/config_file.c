@@ -58,7 +58,7 @@ static void skip_newline(struct source *s)
 {
     if (!at_end(s) && peek(s) == '\r')
         s->at++;
-    if (!at_end(s) && peek(s) == '\n' && (s->at > 0))
+    if (!at_end(s) && peek(s) == '\n')
         s->at++;
     s->line++;
 }

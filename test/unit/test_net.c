@@ -1,0 +1,408 @@
+// The real net over loopback: frames, muting, splices, ends.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "os/clock.h"
+#include "os/disk.h"
+#include "os/mailbox.h"
+#include "os/net.h"
+
+#include <pthread.h>
+
+#define PASSES_MAX 2000
+
+struct world {
+    struct clock *clock;
+    struct net *net;
+    uint16_t port;
+    int listener;
+    int client;
+    uint64_t conn; // the last opened
+    unsigned opened, closed, eofs, frames, paused;
+    char last[64];
+    size_t last_len;
+    struct net_end end;
+    bool refuse;
+};
+
+static bool on_open(void *user, uint64_t conn, const struct net_peer *peer)
+{
+    struct world *w = user;
+    if (w->refuse)
+        return false;
+    assert_true(conn > w->conn);
+    assert_string_equal(peer->host, "127.0.0.1");
+    assert_int_equal(peer->listener, w->listener);
+    assert_int_equal(peer->local_port, w->port);
+    w->conn = conn;
+    w->opened++;
+    return true;
+}
+
+static void on_frame(void *user, uint64_t conn, struct bytes frame)
+{
+    struct world *w = user;
+    assert_int_equal(conn, w->conn);
+    w->frames++;
+    w->last_len = frame.len;
+    memcpy(w->last, frame.ptr, frame.len < sizeof w->last ? frame.len : sizeof w->last);
+}
+
+static void on_eof(void *user, uint64_t conn)
+{
+    struct world *w = user;
+    assert_int_equal(conn, w->conn);
+    w->eofs++;
+}
+
+static void on_close(void *user, uint64_t conn, const struct net_end *end)
+{
+    (void)conn;
+    struct world *w = user;
+    w->closed++;
+    w->end = *end;
+}
+
+static void on_accept_paused(void *user, int error)
+{
+    struct world *w = user;
+    assert_int_equal(error, -EUSERS);
+    w->paused++;
+}
+
+static int dial(const struct world *w)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(w->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+// Passes of the loop until it is so.
+#define UNTIL(w, condition)                                                                        \
+    do {                                                                                           \
+        int passes_ = 0;                                                                           \
+        while (!(condition)) {                                                                     \
+            net_run_once((w)->net, 10);                                                            \
+            if (++passes_ > PASSES_MAX)                                                            \
+                fail_msg("never: %s", #condition);                                                 \
+        }                                                                                          \
+    } while (0)
+
+static void quiet(struct world *w)
+{
+    while (net_run_once(w->net, 0) > 0)
+        ;
+}
+
+static struct world *world_new(struct net_limits limits)
+{
+    struct world *w = calloc(1, sizeof *w);
+    w->clock = clock_new();
+    w->net = net_new(&limits, w->clock);
+    struct net_handler h = {w, on_open, on_frame, on_eof, on_close, on_accept_paused};
+    net_set_handler(w->net, &h);
+    assert_int_equal(net_listen(w->net, "127.0.0.1", 0, &w->listener, &w->port), 0);
+    w->client = dial(w);
+    return w;
+}
+
+static const struct net_limits usual = {
+    .max_frame_bytes = 1000, .max_connections = 10, .max_input_bytes = 1 << 20};
+
+static void world_free(struct world *w)
+{
+    if (w->client >= 0)
+        close(w->client);
+    net_free(w->net);
+    clock_free(w->clock);
+    free(w);
+}
+
+static void put(int fd, const char *data, size_t len)
+{
+    assert_int_equal(write(fd, data, len), len);
+}
+
+static void get(int fd, char *data, size_t len)
+{
+    for (size_t got = 0; got < len;) {
+        ssize_t n = read(fd, data + got, len - got);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+}
+
+static void answer(struct world *w, const char *text)
+{
+    struct kw_out out = {0};
+    buf_add(&out.buf, text, strlen(text));
+    assert_true(net_send(w->net, w->conn, &out) > 0);
+    kw_out_free(&out);
+}
+
+static void test_one_frame_at_a_time(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    put(w->client, "\0\0\0\2ab\0\0\0\1c\0\0\0\0\0\0", 17);
+    UNTIL(w, w->frames == 1);
+    quiet(w);
+    assert_int_equal(w->frames, 1);
+    assert_memory_equal(w->last, "ab", 2);
+    answer(w, "one");
+    UNTIL(w, w->frames == 2);
+    assert_memory_equal(w->last, "c", 1);
+    net_skip(w->net, w->conn);
+    UNTIL(w, w->frames == 3); // empty: the broker says what it thinks of that
+    assert_int_equal(w->last_len, 0);
+    net_skip(w->net, w->conn);
+    quiet(w);
+    put(w->client, "\0\1x", 3); // the rest of length 1
+    UNTIL(w, w->frames == 4);
+    char got[3];
+    get(w->client, got, 3);
+    assert_memory_equal(got, "one", 3);
+    world_free(w);
+}
+
+static void test_bad_length_closes(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    put(w->client, "\0\0\3\xe9", 4);
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_BAD_FRAME);
+    assert_int_equal(w->end.frame_len, 1001);
+    close(w->client);
+    w->client = dial(w);
+    put(w->client, "\xff\xff\xff\xff", 4);
+    UNTIL(w, w->closed == 2);
+    assert_int_equal(w->end.frame_len, -1);
+    assert_int_equal(w->frames, 0);
+    world_free(w);
+}
+
+static void test_input_of_all_is_bounded(void **state)
+{
+    (void)state;
+    struct net_limits small = usual;
+    small.max_frame_bytes = 1 << 20;
+    small.max_input_bytes = 64 << 10;
+    struct world *w = world_new(small);
+    char *much = calloc(1, 100 << 10);
+    much[1] = 0xf;
+    ssize_t n = write(w->client, much, 100 << 10);
+    assert_true(n > 0);
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_FULL);
+    free(much);
+    world_free(w);
+}
+
+static void test_splices_come_out_in_place(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    struct disk *d;
+    struct disk_file *f;
+    char path[] = "/tmp/test_net_XXXXXX";
+    close(mkstemp(path));
+    assert_int_equal(disk_new(&d), 0);
+    assert_int_equal(disk_open(d, path, DISK_WRITE | DISK_CREATE, &f), 0);
+    assert_int_equal(disk_pwrite(f, "0123456789", 10, 0), 0);
+    put(w->client, "\0\0\0\1a", 5);
+    UNTIL(w, w->frames == 1);
+    struct kw_out out = {
+        .splices = calloc(2, sizeof *out.splices), .n_splices = 2, .cap_splices = 2};
+    buf_add(&out.buf, "<>!", 3);
+    out.splices[0] = (struct kw_splice){.at = 1, .file = f, .file_pos = 2, .len = 3};
+    out.splices[1] = (struct kw_splice){.at = 2, .file = f, .file_pos = 9, .len = 1};
+    assert_int_equal(net_send(w->net, w->conn, &out), 7);
+    disk_close(f); // the net has its own reference
+    char got[7];
+    get(w->client, got, 7);
+    assert_memory_equal(got, "<234>9!", 7);
+    UNTIL(w, !net_is_sending(w->net, w->conn));
+    shutdown(w->client, SHUT_WR);
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_BY_PEER);
+    assert_int_equal(w->end.sent_bytes, 7);
+    assert_int_equal(w->end.acked_bytes, 7);
+    unlink(path);
+    world_free(w);
+    disk_free(d);
+}
+
+static void test_eof_is_told_and_the_answer_still_sent(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    put(w->client, "\0\0\0\1a", 5);
+    UNTIL(w, w->frames == 1);
+    shutdown(w->client, SHUT_WR);
+    UNTIL(w, w->eofs == 1);
+    quiet(w);
+    assert_int_equal(w->eofs, 1);
+    assert_int_equal(w->closed, 0);
+    answer(w, "late");
+    char got[4];
+    get(w->client, got, 4);
+    assert_memory_equal(got, "late", 4);
+    UNTIL(w, w->closed == 1);
+    world_free(w);
+}
+
+// A reader that reads nothing holds one answer and no more; nothing else is held up.
+static void test_slow_reader(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    put(w->client, "\0\0\0\1a\0\0\0\1b", 10);
+    UNTIL(w, w->frames == 1);
+    size_t size = 32 << 20;
+    struct kw_out out = {0};
+    memset(buf_extend(&out.buf, size), 'z', size);
+    net_send(w->net, w->conn, &out);
+    quiet(w);
+    assert_true(net_is_sending(w->net, w->conn));
+    assert_int_equal(w->frames, 1);
+    char *got = malloc(size);
+    for (size_t all = 0; all < size;) {
+        ssize_t n = recv(w->client, got, size, MSG_DONTWAIT);
+        if (n > 0)
+            all += (size_t)n;
+        net_run_once(w->net, 0);
+    }
+    UNTIL(w, w->frames == 2);
+    free(got);
+    world_free(w);
+}
+
+static void test_what_was_not_sent_is_not_counted(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    put(w->client, "\0\0\0\1a", 5);
+    UNTIL(w, w->frames == 1);
+    size_t size = 32 << 20;
+    struct kw_out out = {0};
+    memset(buf_extend(&out.buf, size), 'z', size);
+    assert_int_equal(net_send(w->net, w->conn, &out), size);
+    quiet(w);
+    close(w->client);
+    w->client = -1;
+    UNTIL(w, w->closed == 1);
+    assert_true(w->end.sent_bytes < size);
+    assert_true(w->end.acked_bytes <= w->end.sent_bytes);
+    world_free(w);
+}
+
+static void test_connections_are_bounded(void **state)
+{
+    (void)state;
+    struct net_limits two = usual;
+    two.max_connections = 2;
+    struct world *w = world_new(two);
+    int second = dial(w), third = dial(w);
+    UNTIL(w, w->paused == 1);
+    assert_int_equal(w->opened, 2);
+    close(second);
+    UNTIL(w, w->opened == 3);
+    close(third);
+    world_free(w);
+}
+
+static void test_refused_and_unlistened(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    UNTIL(w, w->opened == 1);
+    w->refuse = true;
+    int second = dial(w);
+    quiet(w);
+    char byte;
+    assert_int_equal(read(second, &byte, 1), 0);
+    assert_int_equal(w->closed, 0);
+    close(second);
+    net_unlisten(w->net, w->listener);
+    put(w->client, "\0\0\0\1a", 5);
+    UNTIL(w, w->frames == 1);
+    net_close(w->net, w->conn);
+    assert_int_equal(w->closed, 0); // never from inside a call
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_BY_US);
+    world_free(w);
+}
+
+// ---- Mailbox
+
+struct letter {
+    struct mail mail;
+    struct mailbox *to;
+    int *arrived;
+    int number;
+};
+
+static void arrive(struct mail *m)
+{
+    struct letter *l = (struct letter *)(void *)m;
+    assert_int_equal(*l->arrived, l->number);
+    ++*l->arrived;
+}
+
+static void *post_all(void *arg)
+{
+    struct letter *l = arg;
+    for (int i = 0; i < 100; i++)
+        mailbox_post(l[i].to, &l[i].mail);
+    return NULL;
+}
+
+static void test_mail_comes_in_order(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    struct mailbox *mb = mailbox_new(w->net);
+    struct letter letters[100];
+    int arrived = 0;
+    for (int i = 0; i < 100; i++)
+        letters[i] = (struct letter){{.run = arrive}, mb, &arrived, i};
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, post_all, letters), 0);
+    UNTIL(w, arrived == 100);
+    pthread_join(t, NULL);
+    mailbox_free(mb);
+    world_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_frame_at_a_time),
+        cmocka_unit_test(test_bad_length_closes),
+        cmocka_unit_test(test_input_of_all_is_bounded),
+        cmocka_unit_test(test_splices_come_out_in_place),
+        cmocka_unit_test(test_eof_is_told_and_the_answer_still_sent),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_what_was_not_sent_is_not_counted),
+        cmocka_unit_test(test_connections_are_bounded),
+        cmocka_unit_test(test_refused_and_unlistened),
+        cmocka_unit_test(test_mail_comes_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
