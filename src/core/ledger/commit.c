@@ -123,7 +123,7 @@ static void went_back(struct gp *gp, const struct spell *s, const struct ledger_
         return;
     }
     // A consumer that went back itself and commits where it is now did not regress by mistake.
-    if (s && s->position >= 0 && s->position <= c->offset && s->position < was)
+    if (s && s->rewound && s->position <= c->offset)
         return;
     snprintf(text, sizeof text, "%lld -> %lld by %.*s", (long long)was, (long long)c->offset,
              STR_FMT(c->member));

@@ -114,11 +114,12 @@ static void begin_assigned(struct group *g, struct member *m, const struct ledge
 static void note_idle_members(struct group *g, const struct ledger_member *members, size_t n)
 {
     size_t idle = 0, partitions = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         idle += members[i].n_assigned == 0;
-        partitions += members[i].n_assigned;
-    }
-    if (!idle || !partitions || idle == n)
+    for (size_t i = 0; i < g->n_gps; i++)
+        partitions += open_spell(g->gps[i]) != NULL;
+    // Without a partition for now is nothing: cooperative members get theirs in the next turn.
+    if (!idle || !partitions || partitions >= n)
         return;
     struct incident *in = incident_open(g, NULL, LEDGER_NOTE, CAUSE_STALLED, -1, -1, 0, 0);
     if (!in)

@@ -172,6 +172,8 @@ struct incident *incident_open(struct group *g, struct gp *gp, enum ledger_class
     in->from_spell = from_spell;
     in->to_spell = to_spell;
     in->v.closed = false;
+    if (fresh)
+        incident_advise(in);
     incident_touch(in);
     return in;
 }

@@ -100,6 +100,7 @@ struct spell {
     uint64_t rebalance;       // that began it; 0
     int32_t mark;             // the generation that assigned it last
     bool sent_any;
+    bool rewound; // it went back below K by itself
     bool watched; // an incident rests on what it received
 };
 

@@ -174,6 +174,7 @@ void ledger_report(const struct ledger *l, const struct tally_report_request *re
     for (size_t it = 0; ledger_next_group(l, &it, &v);)
         n += wanted(req->group, v.group);
     kw_init(&tally_report_response_msg, ret);
+    ret->error_message = ret->verify_failure = STR_NULL;
     ret->version = (int64_t)l->version;
     ret->groups = arena_array(a, n, sizeof *ret->groups);
     ret->n_groups = 0;

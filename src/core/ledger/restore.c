@@ -242,6 +242,7 @@ static void spell_fill(struct gp *gp, struct spell *s,
     s->rebalance = (uint64_t)r->rebalance;
     s->mark = r->mark;
     s->sent_any = r->sent_any;
+    s->rewound = r->rewound;
     s->watched = r->watched;
     s->live = s->life == SPELL_ENDED; // an open one may have been sent more since
 }

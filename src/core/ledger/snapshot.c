@@ -211,6 +211,7 @@ static void put_spell(struct effects *fx, const struct spell *s,
     r->rebalance = (int64_t)s->rebalance;
     r->mark = s->mark;
     r->sent_any = s->sent_any;
+    r->rewound = s->rewound;
     r->watched = s->watched;
 }
 

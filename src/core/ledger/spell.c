@@ -292,7 +292,10 @@ static void spell_seek(struct gp *gp, struct spell *s, int64_t p)
 {
     struct group *g = gp->group;
     bool back = p < s->position && p < gp->k && !gp->k_external;
-    if (!back || p < gp->base)
+    if (!back)
+        return;
+    s->rewound = true;
+    if (p < gp->base)
         return;
     struct incident *in =
         incident_open(g, gp, LEDGER_NOTE, CAUSE_POSITION_MOVED, p, gp->k, s->id, s->id);
