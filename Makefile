@@ -109,9 +109,12 @@ facts:
 SECONDS_OF_FUZZ := $(or $(SECONDS),60)
 fuzz:
 	$(Q)tools/fuzz.sh $(SECONDS_OF_FUZZ)
-build/fuzz/%: $(B)/obj/test/fuzz/fuzz_%.o $(linux_objs) $(B)/libtally.a
-	@echo "  LINK $@"
-	$(Q)mkdir -p $(@D) && $(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
+define fuzz_rule
+build/fuzz/$(1): $(B)/obj/test/fuzz/fuzz_$(1).o $(call seam,test/fuzz/fuzz_$(1).c) $(B)/libtally.a
+	@echo "  LINK $$@"
+	$(Q)mkdir -p $$(@D) && $(CC) -fsanitize=fuzzer $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+endef
+$(foreach t,$(patsubst test/fuzz/fuzz_%.c,%,$(wildcard test/fuzz/fuzz_*.c)),$(eval $(call fuzz_rule,$(t))))
 
 # --- Whole runs. Each installs what it lacks first. ---
 deps:
