@@ -86,9 +86,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         mend(b.ptr, b.len);
     if (which > 1) {
         // A good log with the other files, of which one is then replaced.
-        CHECK(log_open(&args, &l, &report) == 0 || args.reserved_upto);
-        if (args.reserved_upto == 0)
-            CHECK(log_close_clean(l) == 0);
+        struct log_open fresh = args;
+        fresh.reserved_upto = 0;
+        CHECK(log_open(&fresh, &l, &report) == 0);
+        CHECK(log_close_clean(l) == 0);
         buf_clear(&b);
         buf_add(&b, data + 1, size - 1);
     }
