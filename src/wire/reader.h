@@ -14,7 +14,9 @@ struct reader {
 
 static inline struct reader reader_of(struct bytes in)
 {
-    return (struct reader){in.ptr, in.ptr ? in.ptr + in.len : in.ptr, false};
+    // Nothing is somewhere, too: adding 0 to a null pointer is undefined.
+    const uint8_t *p = in.ptr ? in.ptr : (const uint8_t *)"";
+    return (struct reader){p, in.ptr ? p + in.len : p, false};
 }
 
 static inline size_t reader_left(const struct reader *r)
