@@ -102,19 +102,104 @@ void link_request(struct link *l, int16_t api, int version, const void *request,
             fn(l->owner, arg, NULL);
         return;
     }
+    struct request_header h = {.api_key = api,
+                               .api_version = (int16_t)version,
+                               .correlation_id = l->next_correlation_id++,
+                               .client_id = str_from(l->client_id)};
     struct kw_out out = {0};
-    frame_request(api, version, l->next_correlation_id, str_from(l->client_id), request, &out);
-    struct pending *p = calloc(1, sizeof *p);
-    CHECK(p);
-    *p = (struct pending){.correlation_id = l->next_correlation_id++,
-                          .api = api,
-                          .version = version,
-                          .fn = fn,
-                          .arg = arg};
-    list_append(&l->pending, &p->node);
+    frame_write_request(&h, request, &out);
+    if (fn) {
+        struct pending *p = calloc(1, sizeof *p);
+        CHECK(p);
+        *p = (struct pending){.correlation_id = h.correlation_id,
+                              .api = api,
+                              .version = version,
+                              .fn = fn,
+                              .arg = arg};
+        list_append(&l->pending, &p->node);
+    }
     // The network is the world's, not the client's: a frame on its way arrives though its sender
     // is paused or dead.
     sim_after(&s->world, ordered_delay(s, &l->last_out_ms), arrive, l->conn,
-              (struct bytes){out.buf.ptr, out.buf.len});
+              (struct bytes){out.buf.ptr + 4, out.buf.len - 4});
     kw_out_free(&out);
+}
+
+static void take_answer(struct link *l, struct bytes frame)
+{
+    CHECK(!list_is_empty(&l->pending));
+    struct pending *p = LIST_ITEM(l->pending.next, struct pending, node);
+    struct sim *s = l->owner->sim;
+    const struct kw_api *api = kw_api(p->api);
+    int32_t correlation_id = -1;
+    struct bytes body;
+    struct arena *a = arena_new();
+    void *response = arena_alloc(a, 1024); // larger than any generated response struct
+    const char *why = "";
+    if (frame_read_response(frame, api, p->version, &correlation_id, &body) != 0 ||
+        correlation_id != p->correlation_id ||
+        kw_decode(api->response, p->version, body, a, response, &why) != 0)
+        sim_fail(s, "%s: bad answer to %s v%d: %s", l->owner->name, api->name, p->version, why);
+    else {
+        list_remove(&p->node);
+        struct pending copy = *p;
+        free(p);
+        copy.fn(l->owner, copy.arg, response);
+    }
+    arena_free(a);
+}
+
+static struct link *link_of(struct sim *s, uint64_t conn)
+{
+    return s->links ? map_get(s->links, key_u64(&conn)) : NULL;
+}
+
+// Runs as an event of the owner, so that a paused process reads its socket when it goes on.
+static void read_answer(struct actor *a, uint64_t conn, struct bytes frame)
+{
+    struct link *l = link_of(a->sim, conn);
+    if (l && l->owner == a)
+        take_answer(l, frame);
+}
+
+static void read_closed(struct actor *a, uint64_t conn, struct bytes none)
+{
+    (void)none;
+    struct link *l = link_of(a->sim, conn);
+    if (!l || l->owner != a)
+        return;
+    map_remove(a->sim->links, key_u64(&conn));
+    l->conn = 0;
+    drop_pending(l, true);
+}
+
+// The client's kernel takes the answer whether or not the process runs.
+static void kernel_takes(struct actor *world, uint64_t conn, struct bytes frame)
+{
+    struct sim *s = world->sim;
+    struct link *l = link_of(s, conn);
+    uint64_t upto;
+    memcpy(&upto, frame.ptr, sizeof upto);
+    if (s->net)
+        net_sim_acked(s->net, conn, upto);
+    if (l)
+        sim_after(l->owner, 0, read_answer, conn,
+                  (struct bytes){frame.ptr + sizeof upto, frame.len - sizeof upto});
+}
+
+void link_on_answer(struct link *l, struct bytes frame, uint64_t upto)
+{
+    struct sim *s = l->owner->sim;
+    struct buf b = {0};
+    buf_add(&b, &upto, sizeof upto);
+    buf_add(&b, frame.ptr, frame.len);
+    sim_after(&s->world, ordered_delay(s, &l->last_in_ms), kernel_takes, l->conn,
+              (struct bytes){b.ptr, b.len});
+    buf_free(&b);
+}
+
+void link_on_closed(struct link *l)
+{
+    sim_after(l->owner, ordered_delay(l->owner->sim, &l->last_in_ms), read_closed, l->conn,
+              (struct bytes){0});
 }
