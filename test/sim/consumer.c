@@ -52,7 +52,7 @@ struct consumer {
     bool is_committing;
     struct owned parts[TRUTH_PARTITIONS];
     struct held_record *queue;
-    size_t head, count; // of the queue, a ring of plan.prefetch * 4
+    size_t head, count;  // of the queue, a ring of plan.prefetch * 4
     uint32_t batch_left; // records of the present poll
     uint32_t n_lookups;
 };
@@ -123,8 +123,7 @@ static void open_links(struct consumer *c)
     if (c->data_link != c->group_link)
         link_close(c->data_link);
     c->group_link = link_open(&c->actor, c->plan.client_id);
-    c->data_link =
-        c->plan.one_connection ? c->group_link : link_open(&c->actor, c->plan.client_id);
+    c->data_link = c->plan.one_connection ? c->group_link : link_open(&c->actor, c->plan.client_id);
     c->is_fetching = false;
     c->is_committing = false;
 }
@@ -360,7 +359,6 @@ void consumer_leave(struct consumer *c)
 }
 
 // ---- records
-
 
 static void hold(struct consumer *c, int32_t p, int64_t offset, uint64_t record)
 {

@@ -22,13 +22,14 @@ struct pending {
 
 struct link {
     struct actor *owner;
-    uint64_t conn; // 0 once closed
+    uint64_t serial; // of this link, in all the broker's lives
+    uint64_t conn;   // 0 once closed
     char client_id[32];
     int32_t next_correlation_id;
     struct list pending;
     uint64_t last_out_ms; // when the newest request arrives: order is kept
     uint64_t last_in_ms;
-    uint32_t life; // of the broker it was opened to
+    uint64_t life; // of the broker it was opened to
 };
 
 static uint64_t ordered_delay(struct sim *s, uint64_t *last_ms)
@@ -48,10 +49,12 @@ struct link *link_open(struct actor *a, const char *client_id)
     list_init(&l->pending);
     strncpy(l->client_id, client_id, sizeof l->client_id - 1);
     l->next_correlation_id = 1;
+    l->serial = ++a->sim->next_link;
+    map_put(a->sim->all_links, key_u64(&l->serial), l);
     if (a->sim->net) {
         uint16_t port = (uint16_t)(20000 + prng_below(&a->sim->prng, 40000));
         l->conn = net_sim_connect(a->sim->net, a->sim->listener, "127.0.0.1", port);
-        l->life = (uint32_t)a->sim->n_lives;
+        l->life = a->sim->n_lives;
         map_put(a->sim->links, key_u64(&l->conn), l);
     }
     return l;
@@ -78,6 +81,7 @@ void link_close(struct link *l)
         map_remove(s->links, key_u64(&l->conn));
         net_sim_cut(s->net, l->conn);
     }
+    map_remove(s->all_links, key_u64(&l->serial));
     drop_pending(l, false);
     free(l);
 }
@@ -93,8 +97,8 @@ static void arrive(struct actor *a, uint64_t conn, struct bytes frame)
         net_sim_arrive(a->sim->net, conn, frame);
 }
 
-void link_request(struct link *l, int16_t api, int version, const void *request,
-                  link_answer_fn *fn, uint64_t arg)
+void link_request(struct link *l, int16_t api, int version, const void *request, link_answer_fn *fn,
+                  uint64_t arg)
 {
     struct sim *s = l->owner->sim;
     if (!link_is_open(l)) {
@@ -149,42 +153,42 @@ static void take_answer(struct link *l, struct bytes frame)
     arena_free(a);
 }
 
-static struct link *link_of(struct sim *s, uint64_t conn)
+static struct link *link_of(struct sim *s, uint64_t serial)
 {
-    return s->links ? map_get(s->links, key_u64(&conn)) : NULL;
+    return map_get(s->all_links, key_u64(&serial));
 }
 
 // Runs as an event of the owner, so that a paused process reads its socket when it goes on.
-static void read_answer(struct actor *a, uint64_t conn, struct bytes frame)
+static void read_answer(struct actor *a, uint64_t serial, struct bytes frame)
 {
-    struct link *l = link_of(a->sim, conn);
-    if (l && l->owner == a)
+    struct link *l = link_of(a->sim, serial);
+    if (l)
         take_answer(l, frame);
 }
 
-static void read_closed(struct actor *a, uint64_t conn, struct bytes none)
+static void read_closed(struct actor *a, uint64_t serial, struct bytes none)
 {
     (void)none;
-    struct link *l = link_of(a->sim, conn);
-    if (!l || l->owner != a)
+    struct link *l = link_of(a->sim, serial);
+    if (!l)
         return;
-    map_remove(a->sim->links, key_u64(&conn));
     l->conn = 0;
     drop_pending(l, true);
 }
 
 // The client's kernel takes the answer whether or not the process runs.
-static void kernel_takes(struct actor *world, uint64_t conn, struct bytes frame)
+static void kernel_takes(struct actor *world, uint64_t serial, struct bytes frame)
 {
     struct sim *s = world->sim;
-    struct link *l = link_of(s, conn);
+    struct link *l = link_of(s, serial);
+    if (!l || l->conn == 0)
+        return;
     uint64_t upto;
     memcpy(&upto, frame.ptr, sizeof upto);
-    if (s->net)
-        net_sim_acked(s->net, conn, upto);
-    if (l)
-        sim_after(l->owner, 0, read_answer, conn,
-                  (struct bytes){frame.ptr + sizeof upto, frame.len - sizeof upto});
+    if (s->net && l->life == s->n_lives)
+        net_sim_acked(s->net, l->conn, upto);
+    sim_after(l->owner, 0, read_answer, serial,
+              (struct bytes){frame.ptr + sizeof upto, frame.len - sizeof upto});
 }
 
 void link_on_answer(struct link *l, struct bytes frame, uint64_t upto)
@@ -193,13 +197,13 @@ void link_on_answer(struct link *l, struct bytes frame, uint64_t upto)
     struct buf b = {0};
     buf_add(&b, &upto, sizeof upto);
     buf_add(&b, frame.ptr, frame.len);
-    sim_after(&s->world, ordered_delay(s, &l->last_in_ms), kernel_takes, l->conn,
+    sim_after(&s->world, ordered_delay(s, &l->last_in_ms), kernel_takes, l->serial,
               (struct bytes){b.ptr, b.len});
     buf_free(&b);
 }
 
 void link_on_closed(struct link *l)
 {
-    sim_after(l->owner, ordered_delay(l->owner->sim, &l->last_in_ms), read_closed, l->conn,
+    sim_after(l->owner, ordered_delay(l->owner->sim, &l->last_in_ms), read_closed, l->serial,
               (struct bytes){0});
 }

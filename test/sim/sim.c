@@ -41,7 +41,8 @@ static void event_free(struct event *e)
 void actor_end(struct actor *a)
 {
     map_remove(a->sim->actors, key_u64(&a->id));
-    LIST_EACH (at, &a->backlog) {
+    LIST_EACH(at, &a->backlog)
+    {
         list_remove(at);
         event_free(LIST_ITEM(at, struct event, node));
     }
@@ -55,7 +56,8 @@ void actor_pause(struct actor *a)
 void actor_resume(struct actor *a)
 {
     a->is_paused = false;
-    LIST_EACH (at, &a->backlog) {
+    LIST_EACH(at, &a->backlog)
+    {
         list_remove(at);
         struct event *e = LIST_ITEM(at, struct event, node);
         heap_set(&a->sim->events, &e->timer, a->sim->now_ms);
@@ -105,8 +107,8 @@ void sim_fail(struct sim *s, const char *format, ...)
     if (s->has_failed)
         return;
     s->has_failed = true;
-    int at = snprintf(s->failure, sizeof s->failure, "at %llu.%03llu s: ",
-                      (unsigned long long)(s->now_ms / 1000),
+    int at = snprintf(s->failure, sizeof s->failure,
+                      "at %llu.%03llu s: ", (unsigned long long)(s->now_ms / 1000),
                       (unsigned long long)(s->now_ms % 1000));
     va_list args;
     va_start(args, format);
@@ -124,6 +126,7 @@ void sim_init(struct sim *s, const struct sim_options *o)
     prng_seed(&s->prng, o->seed);
     entropy_sim_seed(o->seed << 16);
     s->actors = map_new();
+    s->all_links = map_new();
     actor_init(&s->world, s, "world");
     s->disk = disk_sim_new(o->seed);
     disk_sim_set_sync_ms(s->disk, 0, 8);
@@ -138,6 +141,7 @@ void sim_free(struct sim *s)
     heap_free(&s->events);
     actor_end(&s->world);
     map_free(s->actors);
+    map_free(s->all_links);
     disk_free(s->disk);
 }
 

@@ -54,7 +54,9 @@ struct sim {
     struct net *net;
     struct broker *broker; // NULL while it is down
     int listener;
-    struct map *links; // by connection id of the present life
+    struct map *links;     // by connection id of the present life; NULL while the broker is down
+    struct map *all_links; // by serial
+    uint64_t next_link;
     struct truth *truth;
     uint64_t trace_hash;
     uint64_t n_events;
@@ -88,8 +90,8 @@ typedef void link_answer_fn(struct actor *a, uint64_t arg, const void *response)
 struct link *link_open(struct actor *a, const char *client_id);
 void link_close(struct link *l); // NULL is fine; pending answers are dropped
 bool link_is_open(const struct link *l);
-void link_request(struct link *l, int16_t api, int version, const void *request,
-                  link_answer_fn *fn, uint64_t arg);
+void link_request(struct link *l, int16_t api, int version, const void *request, link_answer_fn *fn,
+                  uint64_t arg);
 // From the network, by sim.c.
 void link_on_answer(struct link *l, struct bytes frame, uint64_t upto);
 void link_on_closed(struct link *l);
