@@ -116,6 +116,16 @@ build/fuzz/$(1): $(B)/obj/test/fuzz/fuzz_$(1).o $(call seam,test/fuzz/fuzz_$(1).
 endef
 $(foreach t,$(patsubst test/fuzz/fuzz_%.c,%,$(wildcard test/fuzz/fuzz_*.c)),$(eval $(call fuzz_rule,$(t))))
 
+# --- The simulator: the whole broker on the simulated seam, with model clients around it. ---
+SEED ?= 1
+MINUTES ?= 10
+$(B)/sim: $(call obj,$(wildcard test/sim/*.c)) $(sim_objs) $(B)/libtally.a
+	@echo "  LINK $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/obj/test/sim/%.o: CFLAGS += -Itest/sim
+sim: $(B)/sim
+	$(Q)$(B)/sim --seed $(SEED) --minutes $(MINUTES) $(if $(V),--verbose)
+
 # --- Whole runs. Each installs what it lacks first. ---
 deps:
 	$(Q)tools/deps
