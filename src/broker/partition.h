@@ -34,7 +34,8 @@ struct partitions_config {
 
 struct partitions *partitions_new(const struct partitions_config *config);
 void partitions_free(struct partitions *ps); // as a crash; NULL is fine
-// Closes every log so that the next start needs no scan. Errors are said; the first is returned.
+// Closes every log so that the next start needs no scan, and frees the set in any case. Errors
+// are said; the first is returned.
 MUST_USE int partitions_close_clean(struct partitions *ps);
 
 // Makes the set agree with the topics: opens logs of new partitions, takes over changed settings,

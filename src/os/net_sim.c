@@ -196,10 +196,11 @@ uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out)
     }
     struct bytes frame = flatten(out);
     kw_out_clear(out);
-    c->sent += frame.len + 4;
+    c->sent += frame.len;
     unmute(c);
     if (!c->is_cut && n->peer.on_answer)
-        n->peer.on_answer(n->peer.user, conn, frame, c->sent);
+        n->peer.on_answer(n->peer.user, conn, (struct bytes){frame.ptr + 4, frame.len - 4},
+                          c->sent);
     free((void *)(uintptr_t)frame.ptr);
     return c->sent;
 }
@@ -223,7 +224,7 @@ void net_close_after_send(struct net *n, uint64_t conn)
     net_close(n, conn); // an answer is wholly written as soon as it is given
 }
 
-uint64_t net_sent(struct net *n, uint64_t conn)
+uint64_t net_queued(struct net *n, uint64_t conn)
 {
     struct sim_conn *c = find(n, conn);
     return c ? c->sent : 0;

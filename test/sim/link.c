@@ -60,15 +60,21 @@ struct link *link_open(struct actor *a, const char *client_id)
     return l;
 }
 
+// A callback may close this link and open another: nothing of it is touched after the first one.
 static void drop_pending(struct link *l, bool tell)
 {
-    while (!list_is_empty(&l->pending)) {
-        struct pending *p = LIST_ITEM(l->pending.next, struct pending, node);
-        list_remove(&p->node);
-        struct pending copy = *p;
+    struct actor *owner = l->owner;
+    struct list mine;
+    list_init(&mine);
+    LIST_EACH (at, &l->pending) {
+        list_remove(at);
+        list_append(&mine, at);
+    }
+    LIST_EACH (at, &mine) {
+        struct pending *p = LIST_ITEM(at, struct pending, node);
+        if (tell)
+            p->fn(owner, p->arg, NULL);
         free(p);
-        if (tell && copy.fn)
-            copy.fn(l->owner, copy.arg, NULL);
     }
 }
 
@@ -91,10 +97,13 @@ bool link_is_open(const struct link *l)
     return l && l->conn != 0;
 }
 
-static void arrive(struct actor *a, uint64_t conn, struct bytes frame)
+// Connection ids begin anew in each life of the broker: what was sent to an older one is lost.
+#define IN_LIFE(life, conn) ((uint64_t)(life) << 32 | (conn))
+
+static void arrive(struct actor *a, uint64_t where, struct bytes frame)
 {
-    if (a->sim->net)
-        net_sim_arrive(a->sim->net, conn, frame);
+    if (a->sim->net && where >> 32 == a->sim->n_lives)
+        net_sim_arrive(a->sim->net, where & UINT32_MAX, frame);
 }
 
 void link_request(struct link *l, int16_t api, int version, const void *request, link_answer_fn *fn,
@@ -124,7 +133,7 @@ void link_request(struct link *l, int16_t api, int version, const void *request,
     }
     // The network is the world's, not the client's: a frame on its way arrives though its sender
     // is paused or dead.
-    sim_after(&s->world, ordered_delay(s, &l->last_out_ms), arrive, l->conn,
+    sim_after(&s->world, ordered_delay(s, &l->last_out_ms), arrive, IN_LIFE(l->life, l->conn),
               (struct bytes){out.buf.ptr + 4, out.buf.len - 4});
     kw_out_free(&out);
 }
@@ -162,7 +171,7 @@ static struct link *link_of(struct sim *s, uint64_t serial)
 static void read_answer(struct actor *a, uint64_t serial, struct bytes frame)
 {
     struct link *l = link_of(a->sim, serial);
-    if (l)
+    if (l && l->conn != 0)
         take_answer(l, frame);
 }
 

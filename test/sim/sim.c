@@ -41,8 +41,7 @@ static void event_free(struct event *e)
 void actor_end(struct actor *a)
 {
     map_remove(a->sim->actors, key_u64(&a->id));
-    LIST_EACH(at, &a->backlog)
-    {
+    LIST_EACH (at, &a->backlog) {
         list_remove(at);
         event_free(LIST_ITEM(at, struct event, node));
     }
@@ -56,8 +55,7 @@ void actor_pause(struct actor *a)
 void actor_resume(struct actor *a)
 {
     a->is_paused = false;
-    LIST_EACH(at, &a->backlog)
-    {
+    LIST_EACH (at, &a->backlog) {
         list_remove(at);
         struct event *e = LIST_ITEM(at, struct event, node);
         heap_set(&a->sim->events, &e->timer, a->sim->now_ms);
@@ -99,7 +97,7 @@ void sim_trace(struct sim *s, const char *format, ...)
     va_end(args);
     mix(s, line);
     if (s->options.is_verbose)
-        printf("%s\n", line);
+        printf("%s\n", line), fflush(stdout);
 }
 
 void sim_fail(struct sim *s, const char *format, ...)
