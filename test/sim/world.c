@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/map.h"
 #include "broker/broker.h"
@@ -12,6 +13,7 @@
 #include "os/clock_sim.h"
 #include "os/disk_sim.h"
 #include "os/entropy.h"
+#include "os/log.h"
 #include "schema.h"
 #include "store/log.h"
 #include "truth.h"
@@ -20,6 +22,7 @@
 #define PASSES_MAX 100000
 
 struct world_life {
+    struct log_sink *log;
     struct entropy *entropy;
     struct configs *configs;
 };
@@ -56,12 +59,15 @@ void sim_broker_start(struct sim *s)
     CHECK(net_listen(s->net, "127.0.0.1", 9092, &s->listener, &port) == 0);
     life.entropy = entropy_new();
     life.configs = configs_new();
+    life.log =
+        s->options.is_verbose ? log_sink_new(s->clock, STDOUT_FILENO, LOG_INFO, false) : NULL;
     struct broker_config config = {.net = s->net,
                                    .clock = s->clock,
                                    .entropy = life.entropy,
                                    .disk = s->disk,
                                    .dir = "/data",
                                    .fixed = life.configs,
+                                   .log = life.log,
                                    .accounting = true};
     char why[256] = "";
     int r = broker_new(&config, &s->broker, why, sizeof why);
@@ -88,6 +94,7 @@ static void end_life(struct sim *s)
     s->clock = NULL;
     entropy_free(life.entropy);
     configs_free(life.configs);
+    log_sink_free(life.log);
     void *l;
     for (size_t it = 0; links && map_next(links, &it, NULL, &l);)
         link_on_closed(l);
