@@ -89,8 +89,7 @@ void partition_unwatch(struct partition_watch *w)
 
 void partition_wake_all(struct partition *p)
 {
-    LIST_EACH(node, &p->watches)
-    {
+    LIST_EACH (node, &p->watches) {
         struct partition_watch *w = LIST_ITEM(node, struct partition_watch, node);
         w->wake(w);
     }
@@ -291,8 +290,7 @@ static void after_sync(struct partition *p)
     // Beyond the sync there may be acks=1 batches before the next acks=all one; stopping at the
     // sync's end holds them back until the next sync, and never shows too much.
     p->all_from = p->all_from >= 0 && p->all_end > synced ? synced : -1;
-    LIST_EACH(node, &p->unsynced)
-    {
+    LIST_EACH (node, &p->unsynced) {
         struct append *a = LIST_ITEM(node, struct append, node);
         if (a->end_offset <= synced)
             append_finish(a, KERR_NONE);
@@ -303,8 +301,7 @@ static void after_sync(struct partition *p)
 
 bool partitions_sync_done(struct partitions *ps, uint64_t cookie, int error)
 {
-    LIST_EACH(node, &ps->syncing)
-    {
+    LIST_EACH (node, &ps->syncing) {
         struct partition *p = LIST_ITEM(node, struct partition, syncing);
         if ((uint64_t)(uintptr_t)p != cookie)
             continue;
@@ -361,8 +358,7 @@ void partition_drop(struct partition *p)
     fail_list(&p->queued);
     fail_list(&p->no_room);
     fail_list(&p->unsynced);
-    LIST_EACH(node, &p->watches)
-    {
+    LIST_EACH (node, &p->watches) {
         struct partition_watch *w = LIST_ITEM(node, struct partition_watch, node);
         partition_unwatch(w);
         w->wake(w);

@@ -46,7 +46,8 @@ struct partitions {
     size_t cap_releasing;
     uint64_t seen_topics;
     uint64_t seen_configs;
-    bool is_started; // the first follow is done
+    bool is_started;  // the first follow is done
+    bool has_missing; // some could not be opened for want of files or space; tried again
     bool has_failed;
 };
 

@@ -8,6 +8,10 @@
 #include "broker/partition_private.h"
 #include "os/disk.h"
 
+// A new partition holds three files until its first sync. The rest is for connections.
+#define FILES_PER_PARTITION 3
+#define PARTITIONS_SHARE 2 // half of the files
+
 // A directory that waits for its topic's deletion to be durable.
 struct removal {
     struct list node;
@@ -50,6 +54,8 @@ struct partitions *partitions_new(const struct partitions_config *config)
     struct partitions *ps = calloc(1, sizeof *ps);
     CHECK(ps);
     ps->config = *config;
+    topics_limit_partitions(config->topics,
+                            disk_files_max(config->disk) / PARTITIONS_SHARE / FILES_PER_PARTITION);
     ps->by_key = map_new();
     ps->seen_topics = ps->seen_configs = UINT64_MAX;
     list_init(&ps->dirty);
@@ -225,7 +231,8 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
     if (report.text[0])
         say(ps, true, "%s", report.text);
     if (r < 0) {
-        say(ps, true, "%s: cannot be opened: %s", args.dir, strerror(-r));
+        say(ps, true, "%s: cannot be opened: %s%s", args.dir, strerror(-r),
+            r == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
         partition_free(p);
         return r;
     }
@@ -237,17 +244,28 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
     return 0;
 }
 
+// While running, want of files or space is no reason to stop: the partition is not there until
+// there is room again.
+static int or_later(struct partitions *ps, int r)
+{
+    if (!ps->is_started || (r != -EMFILE && r != -ENFILE && r != -ENOSPC))
+        return r;
+    ps->has_missing = true;
+    return 0;
+}
+
 static int open_missing(struct partitions *ps, int64_t wall_ms)
 {
     struct arena *arena = arena_new();
     struct effects fx;
     effects_init(&fx, arena);
     int r = 0;
+    ps->has_missing = false;
     const struct topic *t;
     for (size_t it = 0; r == 0 && (t = topics_next(ps->config.topics, &it));)
-        for (int32_t i = 0; r == 0 && i < t->n_partitions; i++)
+        for (int32_t i = 0; r == 0 && !ps->has_missing && i < t->n_partitions; i++)
             if (!partitions_get(ps, t->id, i))
-                r = partition_open(ps, t, i, &fx, wall_ms);
+                r = or_later(ps, partition_open(ps, t, i, &fx, wall_ms));
     if (fx.first_record)
         ps->config.commit(ps->config.ctx, &fx);
     arena_free(arena);
@@ -352,16 +370,14 @@ void partitions_clean_leftovers(struct partitions *ps)
 void partitions_journal_synced(struct partitions *ps, uint64_t position, int64_t wall_ms)
 {
     bool any = false;
-    LIST_EACH(node, &ps->reserving)
-    {
+    LIST_EACH (node, &ps->reserving) {
         struct partition *p = LIST_ITEM(node, struct partition, wants);
         if (p->reserve_position > position)
             continue;
         partition_reserved(p);
         any = true;
     }
-    LIST_EACH(node, &ps->removing)
-    {
+    LIST_EACH (node, &ps->removing) {
         struct removal *r = LIST_ITEM(node, struct removal, node);
         if (r->position > position)
             continue;
@@ -388,8 +404,8 @@ static void reserve(struct partitions *ps)
         list_remove(&p->wants);
         list_append(&begun, &p->wants);
         int64_t records = 1;
-        LIST_EACH(node, &p->no_room)
-        records += LIST_ITEM(node, struct append, node)->batch.last_offset_delta + 1;
+        LIST_EACH (node, &p->no_room)
+            records += LIST_ITEM(node, struct append, node)->batch.last_offset_delta + 1;
         p->reserve_upto = log_reserve_wanted(p->log, records);
         struct offsets_reserved_record *r = effects_record(&fx, &offsets_reserved_record_msg);
         r->topic_id = p->topic_id;
@@ -454,6 +470,8 @@ static bool retain(struct partition *p, int64_t wall_ms)
 
 void partitions_retain(struct partitions *ps, int64_t wall_ms)
 {
+    if (ps->has_missing && open_missing(ps, wall_ms) < 0)
+        say(ps, true, "some partitions are still not open");
     struct config_view view = topics_broker_view(ps->config.topics);
     int64_t expiration_ms = config_i64(&view, "producer.id.expiration.ms");
     struct arena *arena = arena_new();

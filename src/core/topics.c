@@ -12,6 +12,7 @@ struct topics *topics_new(const struct configs *fixed)
     struct topics *ts = calloc(1, sizeof *ts);
     CHECK(ts);
     ts->fixed = fixed;
+    ts->most_partitions = UINT64_MAX;
     ts->by_id = map_new();
     ts->by_name = map_new();
     ts->by_folded = map_new();
@@ -104,6 +105,11 @@ void topics_clamp_replication(struct topics *ts, bool on)
     ts->clamp_replication = on;
 }
 
+void topics_limit_partitions(struct topics *ts, uint64_t most)
+{
+    ts->most_partitions = most;
+}
+
 static bool is_topic_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
@@ -192,6 +198,7 @@ static void apply_created(struct topics *ts, const struct topic_created_record *
     for (int32_t i = 0; i < r->n_configs; i++)
         configs_set(t->configs, r->configs[i].name, r->configs[i].value);
     topic_widen(t, r->partitions);
+    ts->n_partitions += (uint64_t)r->partitions;
     map_put(ts->by_id, key_uuid(&t->id), t);
     CHECK(!map_put(ts->by_name, key_str(t->name), t));
     char folded[TOPIC_NAME_MAX];
@@ -219,6 +226,7 @@ static void apply_deleted(struct topics *ts, const struct topic_deleted_record *
     if (!t)
         return;
     map_remove(ts->by_name, key_str(t->name));
+    ts->n_partitions -= (uint64_t)t->n_partitions;
     unfold(ts, t);
     topic_free(t);
     ts->version++;
@@ -229,6 +237,7 @@ static void apply_partitions(struct topics *ts, const struct partitions_added_re
     struct topic *t = find(ts, r->topic_id);
     if (!t)
         return;
+    ts->n_partitions += (uint64_t)(r->partitions - t->n_partitions);
     topic_widen(t, r->partitions);
     ts->version++;
 }

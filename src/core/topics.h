@@ -78,6 +78,10 @@ const char *topic_name_text(struct str name, struct arena *a);
 // How replication factors above 1 are taken. Set once at start.
 void topics_clamp_replication(struct topics *ts, bool on);
 
+// How many partitions all topics together may have (each holds files open). Set at start; what
+// is there already stays.
+void topics_limit_partitions(struct topics *ts, uint64_t most);
+
 // The decisions. Each answers a->token through the effects.
 void topics_decide_create(const struct topics *ts, const struct asker *a,
                           const struct create_topics_request *req, struct effects *fx);

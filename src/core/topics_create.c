@@ -26,6 +26,20 @@ static const struct topic *colliding(const struct topics *ts, struct str name)
     return map_get(ts->by_folded, topic_folded(name, folded));
 }
 
+// Each partition holds files open; better refused than stopped when there are no more.
+static enum kerr check_room(const struct topics *ts, int64_t more, struct arena *a,
+                            const char **ret_why)
+{
+    if (ts->n_partitions + (uint64_t)more <= ts->most_partitions)
+        return KERR_NONE;
+    *ret_why =
+        arena_printf(a,
+                     "Only %llu partitions fit the files this process may open, %llu are "
+                     "there: raise the limit of open files (ulimit -n).",
+                     (unsigned long long)ts->most_partitions, (unsigned long long)ts->n_partitions);
+    return KERR_POLICY_VIOLATION;
+}
+
 static enum kerr check_new_name(const struct topics *ts, struct str name, struct arena *a,
                                 const char **ret_why)
 {
@@ -256,6 +270,8 @@ static void create_one(const struct topics *ts, const struct asker *a,
         why = "Excessively large number of partitions per request.";
         e = KERR_POLICY_VIOLATION;
     }
+    if (e == KERR_NONE)
+        e = check_room(ts, *total + partitions, fx->arena, &why);
     out->error_code = (int16_t)e;
     if (e != KERR_NONE) {
         out->error_message = str_from(why);
@@ -310,7 +326,11 @@ enum kerr topics_decide_make(const struct topics *ts, const struct asker *a, str
     }
     const struct create_topics_request_topic t = {.name = name, .num_partitions = partitions};
     struct topic_created_record *r;
-    record_topic(&t, nth_id(a->fresh, nth), partitions_wanted(ts, &t), a, fx);
+    int32_t n = partitions_wanted(ts, &t);
+    e = check_room(ts, n, fx->arena, &why);
+    if (e != KERR_NONE)
+        return e;
+    record_topic(&t, nth_id(a->fresh, nth), n, a, fx);
     for (struct effect_record *last = fx->first_record; last; last = last->next)
         if (!last->next) {
             r = last->record;
@@ -349,8 +369,9 @@ static enum kerr check_widen(const struct topics *ts,
         *ret_why = "Excessively large number of partitions per request.";
         return KERR_POLICY_VIOLATION;
     }
-    if (t->n_assignments < 0)
-        return KERR_NONE;
+    enum kerr e = check_room(ts, more, a, ret_why);
+    if (e != KERR_NONE || t->n_assignments < 0)
+        return e;
     if (t->n_assignments != more) {
         *ret_why = arena_printf(a,
                                 "Attempted to add %d additional partition(s), but only %d "
@@ -358,7 +379,6 @@ static enum kerr check_widen(const struct topics *ts,
                                 more, t->n_assignments);
         return KERR_INVALID_REPLICA_ASSIGNMENT;
     }
-    enum kerr e = KERR_NONE;
     for (int32_t i = 0; e == KERR_NONE && i < t->n_assignments; i++)
         e = check_brokers(ts, t->assignments[i].broker_ids, t->assignments[i].n_broker_ids, a,
                           ret_why);

@@ -19,6 +19,8 @@ struct topics {
     int64_t next_producer_id;     // soft, valid once has_producer_ids
     bool has_producer_ids;        // soft: an id was given out since the start
     bool clamp_replication;
+    uint64_t most_partitions;
+    uint64_t n_partitions; // of all topics
 };
 
 // How often each key stands in a request: a map of counts, so that a request with very many

@@ -79,6 +79,8 @@ MUST_USE int disk_space(struct disk *d, const char *path, struct disk_space *ret
 // then *ret_holder_pid says which (0 when that is not known).
 MUST_USE int disk_lock(struct disk *d, const char *path, struct disk_file **ret_lock,
                        int64_t *ret_holder_pid);
+// How many files this process may have open; UINT64_MAX: no bound.
+uint64_t disk_files_max(struct disk *d);
 // Changes with each start of the machine: unsynced data has survived while it is the same.
 MUST_USE int disk_boot_id(struct disk *d, struct uuid *ret_id);
 

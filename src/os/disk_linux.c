@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -298,6 +299,13 @@ int disk_lock(struct disk *d, const char *path, struct disk_file **ret_lock,
     }
     *ret_lock = f;
     return 0;
+}
+
+uint64_t disk_files_max(struct disk *d)
+{
+    (void)d;
+    struct rlimit files;
+    return getrlimit(RLIMIT_NOFILE, &files) == 0 ? (uint64_t)files.rlim_cur : UINT64_MAX;
 }
 
 int disk_boot_id(struct disk *d, struct uuid *ret_id)

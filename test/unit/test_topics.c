@@ -261,6 +261,22 @@ static void partitions_only_grow(void **state)
     assert_int_equal(topics_by_name(f->ts, STR("t"))->n_partitions, 5);
 }
 
+static void partitions_of_all_topics_are_bounded(void **state)
+{
+    struct fixture *f = *state;
+    create(f, "gone", 4);
+    struct topic_deleted_record gone = {.topic_id = topics_by_name(f->ts, STR("gone"))->id};
+    topics_apply(f->ts, &topic_deleted_record_msg, &gone);
+    topics_limit_partitions(f->ts, 5);
+    assert_int_equal(create(f, "t", 6), KERR_POLICY_VIOLATION);
+    assert_int_equal(create(f, "t", 3), KERR_NONE);
+    assert_int_equal(widen(f, "t", 6), KERR_POLICY_VIOLATION);
+    assert_int_equal(widen(f, "t", 5), KERR_NONE);
+    struct asker a = asker(f, 12);
+    assert_int_equal(topics_decide_make(f->ts, &a, STR("u"), 0, false, &f->fx),
+                     KERR_POLICY_VIOLATION);
+}
+
 static int alter(struct fixture *f, int8_t type, const char *resource, const char *name, int8_t op,
                  const char *value)
 {
@@ -509,6 +525,7 @@ int main(void)
         TEST(a_name_twice_in_one_request_is_refused),
         TEST(manual_assignments_name_our_node_only),
         TEST(partitions_only_grow),
+        TEST(partitions_of_all_topics_are_bounded),
         TEST(settings_fall_back_from_topic_to_broker_to_default),
         TEST(alterations_are_checked),
         TEST(alter_configs_replaces_all),
