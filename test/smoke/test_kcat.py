@@ -5,6 +5,8 @@ order, and killed), go on where it stood.
 usage: test_kcat.py [TALLY]       ends with "N passed, N failed"
 """
 import pathlib
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,6 +86,24 @@ def test_two_members_share_the_partitions():
         for m in members:
             m.terminate()
             m.communicate(timeout=PATIENCE_S)
+
+
+def files_are_small():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000))
+
+
+def test_a_failed_write_stops_loudly():
+    with tempfile.TemporaryDirectory() as data:
+        with Server(data=data, before=files_are_small) as b:
+            subprocess.run(["kcat", "-b", f"127.0.0.1:{b.port}", "-P", "-t", "words", "-X",
+                            "message.timeout.ms=2000"], input=("y" * 90000 + "\n") * 5,
+                           capture_output=True, text=True, timeout=PATIENCE_S)
+            assert b.child.wait(PATIENCE_S) == 2
+            assert "stopping: words-0: append: File too large" in b.logged(), b.logged()
+        with Server(data=data) as b:
+            produce(b, 0, 1)
+            assert b.stop() == 0, b.logged()
 
 
 def test_metadata_lists_topic():

@@ -3,6 +3,7 @@
 
 usage: test_serve.py [TALLY]       ends with "N passed, N failed"
 """
+import json
 import os
 import pathlib
 import re
@@ -21,11 +22,11 @@ FRAME_MAX = 104857600
 
 
 class Server:
-    def __init__(self, *options, data=None):
+    def __init__(self, *options, data=None, before=None):
         self.log = tempfile.TemporaryFile()
         place = ["--data", data] if data else ["--memory"]
         self.child = subprocess.Popen([TALLY, "serve", "--listen", "127.0.0.1:0", *place, *options],
-                                      stdout=subprocess.PIPE, stderr=self.log)
+                                      stdout=subprocess.PIPE, stderr=self.log, preexec_fn=before)
         line = self.child.stdout.readline().decode()
         found = re.fullmatch(r"ready 127\.0\.0\.1:(\d+)\n", line)
         if not found:
@@ -257,6 +258,47 @@ def test_a_parked_request_does_not_hold_up_the_stop():
             api_versions(other)
         assert b.stop() == 0, b.logged()
         assert is_closed(s)
+
+
+def make_topic(s, name=b"t"):
+    s.sendall(frame(3, 1, struct.pack(">i", 1) + string(name)))
+    assert name in receive(s)
+
+
+def park_fetch(s, max_wait_ms):
+    body = struct.pack(">iiiib", -1, max_wait_ms, 1, 1 << 20, 0)
+    body += struct.pack(">i", 1) + string(b"t") + struct.pack(">iiqi", 1, 0, 0, 1 << 20)
+    s.sendall(frame(1, 4, body))
+
+
+def test_parked_fetch_is_answered_empty_at_the_stop():
+    with Server() as b, b.connect() as s, b.connect() as other:
+        make_topic(s)
+        park_fetch(s, 600000)
+        api_versions(other)
+        assert b.stop() == 0, b.logged()
+        answer = receive(s)
+        assert answer[:4] == struct.pack(">i", 7) and answer.endswith(struct.pack(">ii", 0, 0)) \
+            or answer.endswith(struct.pack(">ii", -1, 0)), answer
+        assert is_closed(s)
+
+
+def test_parked_fetch_of_a_client_that_is_gone_ends():
+    with Server() as b, b.connect() as s:
+        make_topic(s)
+        park_fetch(s, 600000)
+        s.shutdown(socket.SHUT_WR)
+        assert receive(s)[:4] == struct.pack(">i", 7)
+        assert is_closed(s)
+
+
+def test_log_as_json():
+    with Server("--log-json") as b:
+        with b.connect() as s:
+            s.sendall(frame(999, 0, client=b'a"\n'))
+            assert is_closed(s)
+        lines = [json.loads(line) for line in b.logged().splitlines()]
+        assert any("api 999" in l["text"] and l["level"] == "warn" for l in lines), lines
 
 
 def test_memory_directory_is_removed():
