@@ -185,6 +185,14 @@ void book_moved(struct book *b, int32_t partition, int64_t k)
     p->k = p->k_max = k;
 }
 
+void book_asked(struct book *b, int32_t partition, int64_t offset)
+{
+    struct book_partition *p = book_partition(b, partition);
+    p->fetched_at = offset;
+    if (offset > p->sent_end)
+        p->jumped_to = offset;
+}
+
 void book_sent(struct book *b, int32_t partition, int64_t from, int64_t end, int32_t instance)
 {
     struct book_partition *p = book_partition(b, partition);

@@ -30,6 +30,7 @@ struct book_partition {
     int32_t owner;      // instance it was sent to last; 0: nobody
     int32_t fetcher;    // instance that asked last; 0: nobody since book_forget_fetchers()
     int64_t fetched_at; // the offset it asked for
+    int64_t jumped_to;  // it asked for this, beyond what was ever sent: what is below is skipped
     uint64_t commit_ms; // when the last of the consumer came; 0: none
 };
 
@@ -65,6 +66,7 @@ void book_committed(struct book *b, int32_t partition, int64_t k);
 // The drill itself moves the committed offset: no later send counts as below it; what is jumped
 // over forward is excused.
 void book_moved(struct book *b, int32_t partition, int64_t k);
+void book_asked(struct book *b, int32_t partition, int64_t offset); // a Fetch at this offset
 void book_sent(struct book *b, int32_t partition, int64_t from, int64_t end, int32_t instance);
 void book_trimmed(struct book *b, int32_t partition, int64_t start);
 void book_killed(struct book *b, int32_t instance);

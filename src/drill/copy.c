@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,9 @@ static noreturn void become(char *const *argv, int slave, int err, int fd, pid_t
     for (int s = 1; s < NSIG; s++)
         (void)signal(s, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // A batch process gives way to us when we wake up: whoever is to be stopped at a commit must
+    // not run on while we wait for a processor.
+    (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     if (getppid() != parent)
         _exit(127);
     setsid();

@@ -134,7 +134,11 @@ static int64_t outstanding(struct run *r)
     int64_t n = 0;
     for (int32_t p = 0; p < book_partitions(r->book); p++) {
         struct book_partition *bp = book_partition(r->book, p);
-        n += bp->n - (is_blind ? bp->sent_end : book_gap(r->book, p));
+        int64_t from = is_blind ? bp->sent_end : book_gap(r->book, p);
+        // What the consumer has passed over or skipped does not keep it busy.
+        from = bp->k > from ? bp->k : from;
+        from = bp->jumped_to > from ? bp->jumped_to : from;
+        n += bp->n > from ? bp->n - from : 0;
     }
     return n;
 }

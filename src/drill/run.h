@@ -28,6 +28,7 @@ struct slot {
     int connections;
     bool commit_in_flight; // asked, not yet decided
     int refresh_left;      // Fetches that are still answered with NOT_LEADER_OR_FOLLOWER
+    uint64_t rejoin_at_ms; // from then on a heartbeat is told to rejoin, once; 0: not
     uint64_t last_line_ms;
     int64_t worked; // lines that were evidence
 };

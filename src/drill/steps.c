@@ -19,6 +19,7 @@
 #define NATURAL_TRIES 20     // of stopping a process, likewise
 #define DECIDE_WAIT_MS 2000  // for a commit that is under way to be durable
 #define REFRESH_FETCHES 8    // one connection a broker and a few in flight; then clients know
+#define REFRESH_WAIT_MS 1500 // for a group to notice new partitions by itself
 #define MOVED_WAIT_MS 2000   // for evidence of the new owner, where evidence is not by copy
 
 // What a trigger came to.
@@ -473,6 +474,15 @@ static int act_trim(struct run *r, int64_t past)
     return stage_settle(r->stage);
 }
 
+// Clients ask for metadata when a Fetch is answered with "not the leader". Some (librdkafka) do not
+// look for new partitions in that answer, but their group's leader does when it deals partitions:
+// whoever has not rejoined by itself soon is told to.
+static void make_refresh(struct slot *s)
+{
+    s->refresh_left = REFRESH_FETCHES;
+    s->rejoin_at_ms = stage_now_ms() + REFRESH_WAIT_MS;
+}
+
 static int act_append(struct run *r, int64_t n)
 {
     int rc = 0;
@@ -513,7 +523,7 @@ static int act_on_all(struct run *r, const struct drill_step *step)
         return act_append(r, step->n);
     case ACT_REFRESH:
         for (int i = 0; i < r->n_slots; i++)
-            r->slots[i].refresh_left = REFRESH_FETCHES;
+            make_refresh(&r->slots[i]);
         return 0;
     case ACT_RESET_BACK:
         return act_reset(r, step->n);

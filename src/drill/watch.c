@@ -52,7 +52,7 @@ static void note_fetch(struct run *r, struct slot *s, const struct fetch_request
             if (p < 0 || p >= book_partitions(r->book))
                 continue;
             book_partition(r->book, p)->fetcher = s->instance;
-            book_partition(r->book, p)->fetched_at = t->partitions[j].fetch_offset;
+            book_asked(r->book, p, t->partitions[j].fetch_offset);
         }
     }
 }
@@ -103,6 +103,7 @@ static enum tap_act on_request(void *user, struct request *q, enum kerr *ret_cod
         r->requests[q->api->key]++;
     switch (q->api->key) {
     case API_JOIN_GROUP:
+        s->rejoin_at_ms = 0;
         note_group(r, ((struct join_group_request *)q->body)->group_id);
         note_member(s, ((struct join_group_request *)q->body)->member_id);
         break;
@@ -111,6 +112,11 @@ static enum tap_act on_request(void *user, struct request *q, enum kerr *ret_cod
         break;
     case API_HEARTBEAT:
         note_member(s, ((struct heartbeat_request *)q->body)->member_id);
+        if (s->rejoin_at_ms && stage_now_ms() >= s->rejoin_at_ms) {
+            s->rejoin_at_ms = 0;
+            *ret_code = KERR_REBALANCE_IN_PROGRESS;
+            return TAP_FAIL;
+        }
         break;
     case API_OFFSET_COMMIT:
         return on_commit_request(r, s, q);

@@ -111,6 +111,8 @@ def run(args, client, case, expect, consumer, env, verdict):
     argv = [args.tally, "drill", case, "--expect", expect, "--json", "--keep", str(keep),
             "--timeout", "90"]
     cmd = command(client, consumer)
+    if consumer == "auto_commit" and client in ("c", "python"):
+        cmd.append("auto.commit.interval.ms=1000")
     if consumer == "exactly_once":
         argv += ["--evidence", SQL]
         cmd.insert(2 if client == "python" else 1, "{dir}/results.db")
@@ -137,6 +139,8 @@ def run(args, client, case, expect, consumer, env, verdict):
         seen = (read_database(where / "results.db") if consumer == "exactly_once"
                 else read_output(where))
         wrong += check_truth(drill, seen)
+    elif not any(keep.iterdir()):
+        wrong.append("nothing was kept")
     if not wrong:
         shutil.rmtree(keep)
     return client, case, consumer, env, verdict, drill, wrong, keep
