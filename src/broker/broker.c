@@ -1,4 +1,5 @@
 #include "broker/internal.h"
+#include "store/offsets_projection.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -191,6 +192,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker, c
         broker_free(b);
         return error;
     }
+    b->offsets = offsets_topic_new(b);
     channel_handlers(b);
     b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
     b->space_due_ms = b->now_ms;
@@ -223,6 +225,8 @@ void broker_free(struct broker *b)
     LIST_EACH(at, &b->listeners)
     broker_remove_listener(b, LIST_ITEM(at, struct listener_address, node)->listener);
     free_conns(b);
+    offsets_topic_free(b->offsets);
+    b->offsets = NULL;
     partitions_free(b->partitions);
     b->partitions = NULL;
     journal_close(b->journal);
@@ -537,7 +541,13 @@ static int close_store(struct broker *b)
     int error = b->failure;
     if (!error) // while the logs are open: the ledger looks at them
         error = commit_snapshot(b);
+    bool offsets_whole = false;
     if (!error) {
+        offsets_topic_step(b->offsets);
+        partitions_flush(b->partitions, b->wall_ms);
+        offsets_whole = offsets_topic_is_whole(b->offsets);
+        offsets_topic_free(b->offsets);
+        b->offsets = NULL;
         error = partitions_close_clean(b->partitions);
         b->partitions = NULL;
     }
@@ -548,6 +558,10 @@ static int close_store(struct broker *b)
     uint64_t position = journal_position(b->journal);
     journal_close(b->journal);
     b->journal = NULL;
+    if (offsets_whole)
+        error = offsets_projection_mark(b->config.disk, b->config.dir, position);
+    if (error)
+        return error;
     error = store_close_clean(b->store, position);
     b->store = NULL;
     return error;
@@ -587,6 +601,7 @@ void broker_step(struct broker *b, bool input_was_empty)
         housekeeping(b);
     }
     if (!b->failure) {
+        offsets_topic_step(b->offsets);
         partitions_flush(b->partitions, b->wall_ms);
         dispatch_fire_woken(b);
         if (b->phase != PHASE_CLOSING) {

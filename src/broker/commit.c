@@ -62,6 +62,8 @@ static void apply_all(struct broker *b, struct effects *fx)
     uint64_t before = topics_version(b->core->topics) + topics_config_version(b->core->topics);
     for (const struct effect_record *e = fx->first_record; e; e = e->next)
         core_apply(b->core, e->type, e->record);
+    for (const struct effect_record *e = fx->first_record; e; e = e->next)
+        offsets_topic_add(b->offsets, e->type, e->record);
     uint64_t after = topics_version(b->core->topics) + topics_config_version(b->core->topics);
     topics_changed = before != after;
     if (!topics_changed)

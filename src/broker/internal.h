@@ -67,6 +67,7 @@ struct broker {
     struct journal *journal;       // owned
     struct core *core;             // owned
     struct partitions *partitions; // owned
+    struct offsets_topic *offsets; // owned; NULL until everything was recovered
     struct ledger_logs logs;
     struct store_start start;
     char cluster_id[23];
@@ -122,6 +123,13 @@ void dispatch(struct broker *b, struct request *r); // tap, then handler
 void dispatch_tapped(struct broker *b, struct request *r);
 void dispatch_fire_timers(struct broker *b);
 void dispatch_fire_woken(struct broker *b);
+
+// offsets_topic.c
+struct offsets_topic *offsets_topic_new(struct broker *b);
+void offsets_topic_free(struct offsets_topic *o); // NULL is fine; before the partitions
+void offsets_topic_add(struct offsets_topic *o, const struct kw_message *type, const void *record);
+void offsets_topic_step(struct offsets_topic *o);           // once a pass
+bool offsets_topic_is_whole(const struct offsets_topic *o); // all was appended
 
 // commit.c
 void commit_hold(struct broker *b,
