@@ -291,7 +291,7 @@ static void spell_zone(struct gp *gp, struct spell *s, int64_t p)
 static void spell_seek(struct gp *gp, struct spell *s, int64_t p)
 {
     struct group *g = gp->group;
-    bool back = p < s->position && p < gp->k && !gp->k_external;
+    bool back = p < gp->k && p < s->sent_end && !gp->k_external;
     if (!back)
         return;
     s->rewound = true;
