@@ -211,8 +211,9 @@ void judge_resend(struct gp *gp, struct spell *to, const struct run *was, int64_
 
 void judge_late(struct gp *gp, struct spell *to, int64_t from, int64_t end)
 {
-    if (gp->group->l->replay)
+    if (gp->group->l->replay || gp->first < 0)
         return;
+    from = from > gp->base ? from : gp->base;
     from = from > gp->late.from ? from : gp->late.from;
     end = end < gp->late.to ? end : gp->late.to;
     struct spell *p = find_spell(gp, gp->late_spell);
