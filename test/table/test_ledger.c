@@ -4,7 +4,7 @@
 //
 // One event a line, one second apart; see test/table/ledger/README.txt for the words.
 
-#include "../lib/ledger_table.h"
+#include "ledger_words.h"
 
 #include <dirent.h>
 #include <setjmp.h>

@@ -1,4 +1,8 @@
-#include "ledger_table.h"
+#pragma once
+// The words of test/table/ledger/*.txt that tell the ledger something. Checks stand in
+// test/table/test_ledger.c.
+
+#include "core/ledger/ledger.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,26 +12,76 @@
 
 #include <cmocka.h>
 
-void stop(const struct run *r, const char *what, const char *detail)
+enum { WORDS_MAX = 40, TPS_MAX = 64, ENTRIES_MAX = 20000, NAMES_MAX = 64 };
+
+struct test_tp {
+    char name[64];
+    struct ledger_range log;
+    struct ledger_range gaps[8];
+    int n_gaps;
+};
+
+struct entry { // of the journal: a hard fact told again, or a record of our own
+    char *line;
+    const struct kw_message *type;
+    void *record;
+    struct ledger_time t;
+};
+
+struct name {
+    char name[32];
+    struct ledger_identity who;
+    uint64_t conn;
+    int32_t session_ms, rebalance_ms;
+    char subscription[64];
+};
+
+struct run {
+    struct ledger *l;
+    struct ledger_time t;
+    struct test_tp tps[TPS_MAX];
+    int n_tps;
+    struct name names[NAMES_MAX];
+    int n_names;
+    struct entry *journal;
+    size_t n_journal;
+    size_t snapshot_at;
+    struct arena *arena;
+    uint64_t answers;
+    char *w[WORDS_MAX];
+    int n;
+    const char *file;
+    int line;
+    char *source;
+};
+
+struct command {
+    const char *name;
+    void (*run)(struct run *r);
+    bool hard;  // in the journal
+    bool check; // changes nothing
+};
+
+static void stop(const struct run *r, const char *what, const char *detail)
 {
     print_error("%s:%d: %s\n    %s %s\n", r->file, r->line, r->source, what, detail);
     fail();
 }
 
-const char *word(struct run *r, int i)
+static const char *word(struct run *r, int i)
 {
     if (i >= r->n)
         stop(r, "too few words", "");
     return r->w[i];
 }
 
-struct str sw(struct run *r, int i)
+static struct str sw(struct run *r, int i)
 {
     const char *w = word(r, i);
     return strcmp(w, "-") ? str_from(w) : STR_EMPTY;
 }
 
-int64_t num(struct run *r, int i)
+static int64_t num(struct run *r, int i)
 {
     return strtoll(word(r, i), NULL, 10);
 }
@@ -40,7 +94,7 @@ static struct uuid topic_id(const char *name)
     return u;
 }
 
-struct ledger_tp tp_of(const char *text)
+static struct ledger_tp tp_of(const char *text)
 {
     char name[64];
     snprintf(name, sizeof name, "%s", text);
@@ -50,7 +104,7 @@ struct ledger_tp tp_of(const char *text)
     return (struct ledger_tp){topic_id(name), atoi(slash + 1)};
 }
 
-struct ledger_range range_of(const char *text)
+static struct ledger_range range_of(const char *text)
 {
     struct ledger_range g;
     if (sscanf(text, "%ld-%ld", &g.from, &g.to) != 2)
@@ -117,7 +171,7 @@ static struct name *name_of(struct run *r, const char *name)
 }
 
 // The value of key=value among the words, or NULL.
-const char *option(struct run *r, const char *key)
+static const char *option(struct run *r, const char *key)
 {
     size_t len = strlen(key);
     for (int i = 1; i < r->n; i++)
@@ -154,7 +208,7 @@ static enum kerr kerr_of(struct run *r, const char *name)
     return KERR_NONE;
 }
 
-struct ledger *fresh(struct run *r)
+static struct ledger *fresh(struct run *r)
 {
     struct ledger_logs logs = {r, bounds, not_data};
     return ledger_new(&logs, LEDGER_AT_LEAST_ONCE);
@@ -486,12 +540,12 @@ static void do_tick(struct run *r)
     ledger_tick(r->l, r->t);
 }
 
-bool is_refusal(const struct run *r, const struct command *c)
+static bool is_refusal(const struct run *r, const struct command *c)
 {
     return c->run == do_commit && r->n > 7 && strcmp(r->w[7], "txn");
 }
 
-const struct command ledger_events[] = {
+static const struct command ledger_events[] = {
     {"topic", do_topic, true, false},
     {"partitions", do_partitions, true, false},
     {"untopic", do_untopic, true, false},
