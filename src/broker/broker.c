@@ -132,7 +132,7 @@ static int expect_default(const struct broker_config *config)
     struct config_view view = {.fixed = config->fixed};
     enum ledger_expect e = LEDGER_AT_LEAST_ONCE;
     (void)ledger_expect_find(config_str(&view, "tally.expect.default"), &e);
-    return e;
+    return (int)e;
 }
 
 static int recover(struct broker *b, char *ret_why, size_t why_cap)
