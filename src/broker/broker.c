@@ -203,8 +203,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker, c
 
 static void free_conns(struct broker *b)
 {
-    LIST_EACH(at, &b->conns)
-    {
+    LIST_EACH (at, &b->conns) {
         struct channel *c = LIST_ITEM(at, struct channel, node);
         struct request *r = &c->request;
         if (c->is_asking)
@@ -222,8 +221,8 @@ void broker_free(struct broker *b)
 {
     if (!b)
         return;
-    LIST_EACH(at, &b->listeners)
-    broker_remove_listener(b, LIST_ITEM(at, struct listener_address, node)->listener);
+    LIST_EACH (at, &b->listeners)
+        broker_remove_listener(b, LIST_ITEM(at, struct listener_address, node)->listener);
     free_conns(b);
     offsets_topic_free(b->offsets);
     b->offsets = NULL;
@@ -244,8 +243,7 @@ void broker_free(struct broker *b)
 
 static struct listener_address *listener_find(struct broker *b, int listener)
 {
-    LIST_EACH(at, &b->listeners)
-    {
+    LIST_EACH (at, &b->listeners) {
         struct listener_address *l = LIST_ITEM(at, struct listener_address, node);
         if (l->listener == listener)
             return l;
@@ -277,8 +275,7 @@ void broker_remove_listener(struct broker *b, int listener)
     struct listener_address *l = listener_find(b, listener);
     if (!l)
         return;
-    LIST_EACH(at, &b->conns)
-    {
+    LIST_EACH (at, &b->conns) {
         struct channel *c = LIST_ITEM(at, struct channel, node);
         if (c->peer.listener == listener)
             c->instance = "";
@@ -475,7 +472,9 @@ static void housekeeping(struct broker *b)
     }
     if (b->now_ms >= b->ledger_due_ms) {
         b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
-        commit_ledger(b, true);
+        if (b->has_news)
+            commit_ledger(b, true);
+        b->has_news = false;
     }
     if (journal_wants_snapshot(b->journal) && !b->is_syncing && !b->failure) {
         int error = commit_snapshot(b);
@@ -508,10 +507,9 @@ void broker_stop(struct broker *b)
     log_event(b->config.log, LOG_INFO, "stopping");
     b->phase = PHASE_DRAINING;
     b->cut_ms = b->now_ms + STOP_GRACE_MS;
-    LIST_EACH(at, &b->listeners)
-    net_unlisten(b->config.net, LIST_ITEM(at, struct listener_address, node)->listener);
-    LIST_EACH(at, &b->conns)
-    {
+    LIST_EACH (at, &b->listeners)
+        net_unlisten(b->config.net, LIST_ITEM(at, struct listener_address, node)->listener);
+    LIST_EACH (at, &b->conns) {
         struct channel *c = LIST_ITEM(at, struct channel, node);
         struct request *r = &c->request;
         if (c->is_asking && r->stage == REQUEST_WORKING && r->on_hurry)
@@ -521,8 +519,7 @@ void broker_stop(struct broker *b)
 
 static bool has_unfinished(struct broker *b)
 {
-    LIST_EACH(at, &b->conns)
-    {
+    LIST_EACH (at, &b->conns) {
         struct channel *c = LIST_ITEM(at, struct channel, node);
         bool is_produce = c->is_asking && c->request.api->key == API_PRODUCE;
         if (is_produce || (c->is_asking && c->request.stage == REQUEST_HELD) ||
@@ -575,8 +572,8 @@ static void stop_step(struct broker *b)
         b->phase = PHASE_CLOSING;
     if (b->phase != PHASE_CLOSING)
         return;
-    LIST_EACH(at, &b->conns)
-    net_close(b->config.net, LIST_ITEM(at, struct channel, node)->id);
+    LIST_EACH (at, &b->conns)
+        net_close(b->config.net, LIST_ITEM(at, struct channel, node)->id);
     // No snapshot begins while a sync is under way; a disk that hangs must not hold up a failure.
     if (!list_is_empty(&b->conns) || (b->is_syncing && !b->failure))
         return;

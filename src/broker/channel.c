@@ -17,8 +17,7 @@ struct channel *channel_find(struct broker *b, uint64_t id)
 
 static struct listener_address *listener_of(struct broker *b, int listener)
 {
-    LIST_EACH(at, &b->listeners)
-    {
+    LIST_EACH (at, &b->listeners) {
         struct listener_address *l = LIST_ITEM(at, struct listener_address, node);
         if (l->listener == listener)
             return l;
@@ -192,6 +191,7 @@ static void on_frame(void *user, uint64_t id, struct bytes frame)
         return;
     }
     take_client_id(b, c, h.client_id);
+    b->has_news = true;
     if (error == -EPROTONOSUPPORT || !api_find(h.api_key)) {
         struct request *r = refuse_or_begin(b, c, &h);
         if (r)

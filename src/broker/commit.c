@@ -114,8 +114,7 @@ void commit_hold(struct broker *b, struct request *r)
 void commit_release(struct broker *b)
 {
     uint64_t synced = journal_synced(b->journal);
-    LIST_EACH(at, &b->held)
-    {
+    LIST_EACH (at, &b->held) {
         struct request *r = LIST_ITEM(at, struct request, node);
         // Not all stand in order: what the tap held back comes late.
         if (r->position <= synced)

@@ -89,6 +89,7 @@ struct broker {
     int64_t wall_ms;
     unsigned busy_passes; // in a row, while a timer was due
     uint64_t ledger_due_ms;
+    bool has_news; // for the ledger, since its last snapshot
     uint64_t retain_due_ms;
     uint64_t space_due_ms;
     bool has_space;

@@ -142,8 +142,7 @@ void offsets_topic_free(struct offsets_topic *o)
 {
     if (!o)
         return;
-    LIST_EACH(at, &o->pending)
-    {
+    LIST_EACH (at, &o->pending) {
         struct pending *p = LIST_ITEM(at, struct pending, node);
         partition_cancel(&p->append);
         pending_free(p);

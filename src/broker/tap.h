@@ -14,9 +14,8 @@ enum tap_act {
 enum tap_event_kind {
     TAP_CONN_OPEN,
     TAP_CONN_CLOSED,
-    TAP_COMMIT,   // an OffsetCommit of one partition, accepted (durable) or refused
-    TAP_SENT,     // [offset, end) was given to the connection
-    TAP_PRODUCED, // [offset, end) is durable
+    TAP_COMMIT, // an OffsetCommit of one partition, accepted (durable) or refused
+    TAP_SENT,   // [offset, end) was given to the connection
 };
 
 struct tap_event {

@@ -40,10 +40,16 @@ static enum kerr check(const struct request *r, const struct api_versions_reques
     return KERR_NONE;
 }
 
+// Kafka 4.4 knows version 6 and does not call it stable: it is not advertised there either.
+#define INIT_PRODUCER_ID_STABLE 5
+
 static struct api_versions_response_api_key range_of(const struct kw_api *a)
 {
-    return (struct api_versions_response_api_key){
-        .api_key = a->key, .min_version = a->advertised_min_version, .max_version = a->max_version};
+    bool is_capped = a->key == API_INIT_PRODUCER_ID && a->max_version > INIT_PRODUCER_ID_STABLE;
+    return (struct api_versions_response_api_key){.api_key = a->key,
+                                                  .min_version = a->advertised_min_version,
+                                                  .max_version = is_capped ? INIT_PRODUCER_ID_STABLE
+                                                                           : a->max_version};
 }
 
 static void list_apis(struct request *r, struct api_versions_response *p)
