@@ -381,6 +381,19 @@ STORY(a_crash_leaves_the_last_stable_generation, NULL, NULL)
               "[16] b: beat UNKNOWN_MEMBER_ID\n");
 }
 
+STORY(who_left_before_a_crash_is_not_back_after_it, NULL, NULL)
+{
+    two_stable(s);
+    play(s, "leave b; join a; sync a give=a:t-0; crash; describe; join c; run 1s; join a");
+    EXPECT(s, "[6] b: leave NONE NONE\n"
+              "[6] a: gen 2 range leader a of a\n"
+              "[6] a: gets t-0\n"
+              "[6] g NONE Stable type \"consumer\" protocol \"range\"\n"
+              "[6]   a a /10.0.0.1 metadata 1 assignment 1\n"
+              "[7] a: gen 3 range leader a of a c\n"
+              "[7] c: gen 3 range leader a\n");
+}
+
 STORY(a_crash_in_the_first_rebalance_leaves_an_empty_group, NULL, NULL)
 {
     play(s, "join a; run 3s; crash; beat a; list; join a id=-; run 3s");
@@ -450,6 +463,7 @@ int main(void)
         TOLD(a_connection_that_closes_forgets_its_request_only),
         TOLD(a_second_join_of_the_same_member_answers_the_first),
         TOLD(a_crash_leaves_the_last_stable_generation),
+        TOLD(who_left_before_a_crash_is_not_back_after_it),
         TOLD(a_crash_in_the_first_rebalance_leaves_an_empty_group),
         TOLD(groups_are_listed_described_and_deleted),
     };

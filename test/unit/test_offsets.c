@@ -179,7 +179,7 @@ STORY(what_a_stable_group_does_not_subscribe_to_expires, "offsets.retention.minu
     EXPECT(s, "[1896] a: t-0 at 1 n NONE\n");
 }
 
-STORY(nothing_expires_while_members_join, "offsets.retention.minutes", "20")
+STORY(nothing_expires_while_members_join, "offsets.retention.minutes", "10")
 {
     make_topic(s, "u", 1);
     two_stable(s);
