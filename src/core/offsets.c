@@ -100,8 +100,8 @@ static enum kerr check_commit(const struct turn *t, const struct group *g,
 {
     int32_t generation = req->generation_id_or_member_epoch;
     if (!g) {
-        if (generation < 0)
-            return KERR_NONE; // a simple group is made
+        if (generation < 0) // a simple group is made
+            return groups_count(t->core) < GROUPS_MAX ? KERR_NONE : KERR_POLICY_VIOLATION;
         return t->who->version >= 9 ? KERR_GROUP_ID_NOT_FOUND : KERR_ILLEGAL_GENERATION;
     }
     if (generation < 0 && g->state == GROUP_EMPTY)
@@ -121,9 +121,10 @@ struct commit {
     const struct offset_commit_request *req;
     bool was_empty; // the group had no members, or did not exist
     enum kerr group_error;
+    size_t size; // of what goes into the journal
 };
 
-static enum kerr check_partition(const struct commit *k, const struct topic *topic,
+static enum kerr check_partition(struct commit *k, const struct topic *topic,
                                  const struct offset_commit_request_partition *p)
 {
     if (!topic)
@@ -134,7 +135,8 @@ static enum kerr check_partition(const struct commit *k, const struct topic *top
         return k->group_error;
     if (utf16_length(p->committed_metadata) > core_config(k->turn.core)->offset_metadata_max_bytes)
         return KERR_OFFSET_METADATA_TOO_LARGE;
-    return KERR_NONE;
+    k->size += 32 + (p->committed_metadata.len > 0 ? (size_t)p->committed_metadata.len : 0);
+    return k->size > GROUP_DECISION_MAX_BYTES ? KERR_INVALID_COMMIT_OFFSET_SIZE : KERR_NONE;
 }
 
 static void tell_refused(const struct commit *k, const struct topic *topic,
@@ -158,7 +160,7 @@ static void tell_refused(const struct commit *k, const struct topic *topic,
 }
 
 // Decides one topic; accepted partitions go into *out, which has room for all of them.
-static void commit_topic(const struct commit *k, const struct offset_commit_request_topic *in,
+static void commit_topic(struct commit *k, const struct offset_commit_request_topic *in,
                          struct offset_commit_response_topic *res,
                          struct offsets_committed_record_topic *out)
 {
@@ -166,6 +168,7 @@ static void commit_topic(const struct commit *k, const struct offset_commit_requ
     const struct topic *topic = k->turn.who->version >= 10
                                     ? topics_by_id(k->turn.core->topics, in->topic_id)
                                     : topics_by_name(k->turn.core->topics, in->name);
+    k->size += TOPIC_NAME_MAX;
     offset_commit_response_topic_init(res);
     res->name = in->name;
     res->topic_id = in->topic_id;
@@ -292,8 +295,9 @@ void offsets_apply_committed(struct core *c, const struct offsets_committed_reco
 static bool delete_topic(const struct turn *t, const struct group *g,
                          const struct offset_delete_request_topic *in,
                          struct offset_delete_response_topic *res,
-                         struct offsets_removed_record_topic *out)
+                         struct offsets_removed_record_topic *out, size_t *size)
 {
+    *size += TOPIC_NAME_MAX;
     struct arena *a = t->fx->arena;
     const struct topic *topic = topics_by_name(t->core->topics, in->name);
     offset_delete_response_topic_init(res);
@@ -310,7 +314,11 @@ static bool delete_topic(const struct turn *t, const struct group *g,
             error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
         else if (group_is_subscribed(g, in->name))
             error = KERR_GROUP_SUBSCRIBED_TO_TOPIC;
-        else if (offsets_get(g, topic->id, partition))
+        else if (!offsets_get(g, topic->id, partition))
+            error = KERR_NONE; // nothing to delete is no error
+        else if ((*size += sizeof partition) > GROUP_DECISION_MAX_BYTES)
+            error = KERR_COORDINATOR_NOT_AVAILABLE; // retriable: the rest goes then
+        else
             out->partitions[out->n_partitions++] = partition;
         res->partitions[res->n_partitions++] = (struct offset_delete_response_partition){
             .partition_index = partition, .error_code = (int16_t)error};
@@ -337,9 +345,10 @@ void offsets_delete(struct core *c, const struct asker *who,
     res->topics = arena_array(fx->arena, n, sizeof *res->topics);
     struct offsets_removed_record_topic *topics = arena_array(fx->arena, n, sizeof *topics);
     int32_t n_topics = 0;
+    size_t size = 0;
     for (int32_t i = 0; i < req->n_topics; i++)
-        n_topics +=
-            delete_topic(&t, g, &req->topics[i], &res->topics[res->n_topics++], &topics[n_topics]);
+        n_topics += delete_topic(&t, g, &req->topics[i], &res->topics[res->n_topics++],
+                                 &topics[n_topics], &size);
     if (n_topics == 0)
         return;
     struct offsets_removed_record *r = effects_record(fx, &offsets_removed_record_msg);

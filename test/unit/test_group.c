@@ -431,6 +431,26 @@ STORY(groups_are_listed_described_and_deleted, NULL, NULL)
               "[6] a: beat UNKNOWN_MEMBER_ID\n");
 }
 
+STORY(there_is_an_end_to_the_number_of_groups, NULL, NULL)
+{
+    play(s, "join a once=1; commit x t-0=1 group=x");
+    struct core *told = s->core;
+    s->core = core_of(s); // not from the journal: this one has all the groups it may have
+    core_restore_done(s->core, 0, 0, true);
+    char id[16];
+    for (int i = 0; i < GROUPS_MAX; i++) {
+        snprintf(id, sizeof id, "g%d", i);
+        struct group_created_record r = {.group_id = str_from(id)};
+        core_apply(s->core, &group_created_record_msg, &r);
+    }
+    forget_trace(s);
+    play(s, "join b group=new once=1; join b group=g7 once=1");
+    EXPECT(s, "[0] b: join POLICY_VIOLATION\n"
+              "[0] b: MEMBER_ID_REQUIRED\n");
+    core_free(s->core);
+    s->core = told;
+}
+
 #define TOLD(name) cmocka_unit_test(name)
 int main(void)
 {
@@ -466,6 +486,7 @@ int main(void)
         TOLD(who_left_before_a_crash_is_not_back_after_it),
         TOLD(a_crash_in_the_first_rebalance_leaves_an_empty_group),
         TOLD(groups_are_listed_described_and_deleted),
+        TOLD(there_is_an_end_to_the_number_of_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,6 +108,36 @@ STORY(a_note_is_measured_as_java_measures_it, "offset.metadata.max.bytes", "3")
               "[0] x: commit OFFSET_METADATA_TOO_LARGE\n");
 }
 
+STORY(a_commit_fits_the_journal, NULL, NULL)
+{
+    // 20,000 times a kilobyte is within a request's size, but not taken at once.
+    enum { COUNT = 20000 };
+    char *note = arena_alloc(s->arena, 1024);
+    memset(note, 'n', 1024);
+    struct offset_commit_request_partition *p = arena_array(s->arena, COUNT, sizeof *p);
+    for (int i = 0; i < COUNT; i++)
+        p[i] = (struct offset_commit_request_partition){1, i, -1, {note, 1024}};
+    struct offset_commit_request_topic t = {
+        .name = STR("t"), .partitions = p, .n_partitions = COUNT};
+    struct offset_commit_request req = {.group_id = STR("g"),
+                                        .generation_id_or_member_epoch = -1,
+                                        .member_id = STR_EMPTY,
+                                        .group_instance_id = STR_NULL,
+                                        .retention_time_ms = -1,
+                                        .topics = &t,
+                                        .n_topics = 1};
+    struct asker who = asker_of(s, actor_of(s, "x"), API_OFFSET_COMMIT, 9);
+    struct effects fx;
+    effects_init(&fx, s->arena);
+    offsets_commit(s->core, &who, &req, &fx);
+    const struct offset_commit_response *r = fx.first_reply->response;
+    assert_int_equal(r->topics[0].partitions[0].error_code, KERR_NONE);
+    assert_int_equal(r->topics[0].partitions[COUNT - 1].error_code,
+                     KERR_INVALID_COMMIT_OFFSET_SIZE);
+    settle(s, &fx);
+    assert_in_range(s->journal[s->n_journal - 1].bytes.len, 1, GROUP_DECISION_MAX_BYTES);
+}
+
 STORY(a_group_may_have_no_name, NULL, NULL)
 {
     play(s, "commit x group= t-0=3; fetch x group= t-0; list");
@@ -266,6 +296,7 @@ int main(void)
         cmocka_unit_test(a_commit_keeps_the_session_alive),
         cmocka_unit_test(unknown_topics_and_long_notes_are_refused_one_by_one),
         cmocka_unit_test(a_note_is_measured_as_java_measures_it),
+        cmocka_unit_test(a_commit_fits_the_journal),
         cmocka_unit_test(a_group_may_have_no_name),
         cmocka_unit_test(offsets_of_a_subscribed_topic_cannot_be_deleted),
         cmocka_unit_test(a_subscription_nobody_understands_protects_all_topics),

@@ -14,8 +14,7 @@ static void describe_members(const struct group *g, struct describe_groups_respo
                              struct arena *a)
 {
     out->members = arena_array(a, g->n_members, sizeof *out->members);
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         const struct member *m = LIST_ITEM(node, struct member, node);
         struct bytes metadata = {(const uint8_t *)"", 0};
         // Before the group is stable it has not agreed on a protocol.
@@ -107,6 +106,7 @@ void group_delete(struct core *c, const struct asker *who, const struct delete_g
     struct delete_groups_response *r = effects_response(fx, &delete_groups_response_msg);
     r->results = arena_array(fx->arena, (size_t)req->n_groups_names, sizeof *r->results);
     struct map *named = map_new(); // a group named twice is answered once
+    size_t size = 0;
     for (int32_t i = 0; i < req->n_groups_names; i++) {
         struct str name = req->groups_names[i];
         if (map_put(named, key_str(name), r))
@@ -119,6 +119,9 @@ void group_delete(struct core *c, const struct asker *who, const struct delete_g
             out->error_code = KERR_GROUP_ID_NOT_FOUND;
         } else if (g->state != GROUP_EMPTY) {
             out->error_code = KERR_NON_EMPTY_GROUP;
+        } else if ((size += (size_t)name.len + (size_t)who->client_id.len + 100) >
+                   GROUP_DECISION_MAX_BYTES) {
+            out->error_code = KERR_COORDINATOR_NOT_AVAILABLE; // retriable: the rest comes then
         } else {
             struct group_removed_record *gone = effects_record(fx, &group_removed_record_msg);
             gone->group_id = arena_str(fx->arena, name);

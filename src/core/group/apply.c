@@ -35,8 +35,7 @@ static void apply_members(struct core *c, struct group *g, const struct group_ge
     struct map *named = map_new();
     for (int32_t i = 0; i < r->n_members; i++)
         map_put(named, key_str(r->members[i].member_id), g);
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         struct member *m = LIST_ITEM(node, struct member, node);
         if (!map_get(named, key_str(m->id)))
             group_remove_member(c, m);
@@ -149,8 +148,8 @@ void groups_restore_done(struct core *c, uint64_t now_ms)
     void *value;
     for (size_t it = 0; map_next(c->groups->by_id, &it, NULL, &value);) {
         struct group *g = value;
-        LIST_EACH(node, &g->members)
-        member_touch(&t, LIST_ITEM(node, struct member, node));
+        LIST_EACH (node, &g->members)
+            member_touch(&t, LIST_ITEM(node, struct member, node));
     }
 }
 

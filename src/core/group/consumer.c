@@ -18,8 +18,7 @@ void group_find_subscribed(struct core *c, struct group *g)
     if (g->n_members > 0 && str_is_null(g->protocol_name))
         return;
     struct map *topics = map_new();
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         const struct member *m = LIST_ITEM(node, struct member, node);
         struct consumer_protocol_subscription s;
         int16_t version;

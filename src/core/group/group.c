@@ -123,8 +123,8 @@ void groups_drop(struct core *c, struct group *g)
     map_remove(c->groups->by_id, key_str(g->id));
     heap_cancel(&c->timers, &g->join_timer.node);
     heap_cancel(&c->timers, &g->sync_timer.node);
-    LIST_EACH(node, &g->members)
-    group_remove_member(c, LIST_ITEM(node, struct member, node));
+    LIST_EACH (node, &g->members)
+        group_remove_member(c, LIST_ITEM(node, struct member, node));
     void *p;
     for (size_t it = 0; map_next(g->pending, &it, NULL, &p);)
         group_pending_drop(c, p);
@@ -358,8 +358,7 @@ static bool all_support(const struct group *g, struct str protocol)
 static size_t count_votes(const struct group *g, struct str protocol)
 {
     size_t votes = 0;
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         const struct member *m = LIST_ITEM(node, struct member, node);
         for (int32_t i = 0; i < m->n_protocols; i++) {
             if (!all_support(g, m->protocols[i].name))
@@ -391,8 +390,7 @@ struct str group_select_protocol(const struct group *g)
 int32_t group_rebalance_timeout_ms(const struct group *g)
 {
     int32_t longest = 0;
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         const struct member *m = LIST_ITEM(node, struct member, node);
         if (m->rebalance_timeout_ms > longest)
             longest = m->rebalance_timeout_ms;

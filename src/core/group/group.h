@@ -24,7 +24,12 @@ enum {
     GROUP_MEMBER_METADATA_MAX_BYTES = 1 << 20,
     GROUP_PROTOCOLS_MAX = 100,        // protocols one member may offer; clients offer 1 to 4
     GROUP_RECORD_MAX_BYTES = 8 << 20, // one generation with all members, in one record
-    GROUP_ASKED_MAX = 100000, // groups named in one Describe-, Delete- or OffsetFetch request
+    // What one OffsetCommit, OffsetDelete or DeleteGroups puts into the journal: well below what
+    // a batch of it may hold, though a request may be larger.
+    GROUP_DECISION_MAX_BYTES = 16 << 20,
+    // A group costs about 1 KiB, and anybody can make one by naming it. Beyond this many a new one
+    // is refused with POLICY_VIOLATION: a client says so, where a retriable error would only hang.
+    GROUPS_MAX = 200000,
 };
 
 struct groups *groups_new(void);

@@ -310,6 +310,8 @@ void group_join(struct core *c, const struct asker *who, const struct join_group
         rebalance_maybe_complete(&t, g);
     } else if (!group_supports(g, req->protocol_type, j.protocols, j.n_protocols)) {
         refuse(&t, is_new_member ? STR_EMPTY : req->member_id, KERR_INCONSISTENT_GROUP_PROTOCOL);
+    } else if (!g && groups_count(c) >= GROUPS_MAX) {
+        refuse(&t, STR_EMPTY, KERR_POLICY_VIOLATION);
     } else if (is_new_member) {
         if (!g) {
             struct group_created_record *r = effects_record(fx, &group_created_record_msg);

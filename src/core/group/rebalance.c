@@ -41,8 +41,7 @@ void join_finish_error(const struct turn *t, struct member *m, struct str member
 static void list_members(const struct turn *t, const struct group *g, struct join_group_response *r)
 {
     r->members = arena_array(t->fx->arena, g->n_members, sizeof *r->members);
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         const struct member *m = LIST_ITEM(node, struct member, node);
         struct join_group_response_member *out = &r->members[r->n_members++];
         out->member_id = arena_str(t->fx->arena, m->id);
@@ -87,8 +86,8 @@ void sync_finish_error(const struct turn *t, struct member *m, enum kerr error)
 
 static void clear_pending_sync(const struct turn *t, struct group *g)
 {
-    LIST_EACH(node, &g->members)
-    LIST_ITEM(node, struct member, node)->is_pending_sync = false;
+    LIST_EACH (node, &g->members)
+        LIST_ITEM(node, struct member, node)->is_pending_sync = false;
     heap_cancel(&t->core->timers, &g->sync_timer.node);
 }
 
@@ -101,8 +100,7 @@ static void join_timer_set(const struct turn *t, struct group *g, int32_t delay_
 // Nobody gets the assignment that was being made: those who wait for it must join again.
 static void give_up_assignment(const struct turn *t, struct group *g)
 {
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         struct member *m = LIST_ITEM(node, struct member, node);
         member_set_assignment(m, no_bytes());
         if (!m->sync.waits)
@@ -172,8 +170,7 @@ static bool elect_joined_leader(struct group *g)
 {
     if (g->leader && g->leader->join.waits)
         return true;
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         struct member *m = LIST_ITEM(node, struct member, node);
         if (m->join.waits) {
             g->leader = m;
@@ -185,8 +182,7 @@ static bool elect_joined_leader(struct group *g)
 
 static void put_out_absent(const struct turn *t, struct group *g)
 {
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         struct member *m = LIST_ITEM(node, struct member, node);
         if (m->join.waits || !str_is_null(m->instance_id))
             continue;
@@ -197,8 +193,7 @@ static void put_out_absent(const struct turn *t, struct group *g)
 
 static void answer_joined(const struct turn *t, struct group *g)
 {
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         struct member *m = LIST_ITEM(node, struct member, node);
         if (m->join.waits) {
             join_reply_current(t, m->join.token, m->join.version, m, m == g->leader);
@@ -248,9 +243,9 @@ void rebalance_complete(const struct turn *t, struct group *g)
 void rebalance_sync_received(const struct turn *t, struct member *m)
 {
     m->is_pending_sync = false;
-    LIST_EACH(node, &m->group->members)
-    if (LIST_ITEM(node, struct member, node)->is_pending_sync)
-        return;
+    LIST_EACH (node, &m->group->members)
+        if (LIST_ITEM(node, struct member, node)->is_pending_sync)
+            return;
     heap_cancel(&t->core->timers, &m->group->sync_timer.node);
 }
 
@@ -260,8 +255,7 @@ void rebalance_sync_timer(const struct turn *t, struct group *g)
         return;
     struct rebalance_cause why = {LEDGER_TRIGGER_POLL_TIMEOUT, STR_NULL, STR_NULL};
     bool somebody = false;
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         struct member *m = LIST_ITEM(node, struct member, node);
         if (!m->is_pending_sync)
             continue;
@@ -332,8 +326,7 @@ void rebalance_emit(const struct turn *t, struct group *g, bool keep)
     r->leader = g->leader ? arena_str(a, g->leader->id) : STR_NULL;
     r->wall_ms = t->wall_ms;
     r->members = arena_array(a, g->n_members, sizeof *r->members);
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         const struct member *m = LIST_ITEM(node, struct member, node);
         r->members[r->n_members++] = (struct group_generation_record_member){
             .member_id = arena_str(a, m->id),

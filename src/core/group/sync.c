@@ -43,16 +43,15 @@ static enum kerr check_sync(const struct group *g, const struct sync_group_reque
 // Whom the leader left out gets nothing, and that is an answer too.
 static size_t take_assignments(struct group *g, const struct sync_group_request *req)
 {
-    LIST_EACH(node, &g->members)
-    LIST_ITEM(node, struct member, node)->given = (struct bytes){(const uint8_t *)"", 0};
+    LIST_EACH (node, &g->members)
+        LIST_ITEM(node, struct member, node)->given = (struct bytes){(const uint8_t *)"", 0};
     for (int32_t i = 0; i < req->n_assignments; i++) {
         struct member *m = group_member(g, req->assignments[i].member_id);
         if (m)
             m->given = req->assignments[i].assignment;
     }
     size_t size = 0;
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         const struct member *m = LIST_ITEM(node, struct member, node);
         size += m->given.len + member_metadata(m, g->protocol_name).len;
     }
@@ -64,14 +63,13 @@ static void lead(const struct turn *t, struct group *g, const struct sync_group_
     if (take_assignments(g, req) > GROUP_RECORD_MAX_BYTES) {
         struct rebalance_cause why = {LEDGER_TRIGGER_UNKNOWN, req->member_id,
                                       STR("the assignment is too large to be stored")};
-        LIST_EACH(node, &g->members)
-        sync_finish_error(t, LIST_ITEM(node, struct member, node), KERR_UNKNOWN_SERVER_ERROR);
+        LIST_EACH (node, &g->members)
+            sync_finish_error(t, LIST_ITEM(node, struct member, node), KERR_UNKNOWN_SERVER_ERROR);
         rebalance_prepare(t, g, &why);
         return;
     }
     rebalance_emit(t, g, false); // its application makes the group Stable
-    LIST_EACH(node, &g->members)
-    {
+    LIST_EACH (node, &g->members) {
         struct member *m = LIST_ITEM(node, struct member, node);
         if (!m->sync.waits)
             continue;
