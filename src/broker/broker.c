@@ -410,6 +410,8 @@ int broker_timeout_ms(struct broker *b)
 {
     if (b->failure || (b->phase == PHASE_CLOSING && !b->is_syncing) || !list_is_empty(&b->woken))
         return 0;
+    if (partitions_has_work(b->partitions))
+        return 0;
     uint64_t due = next_due_ms(b);
     if (b->phase == PHASE_DRAINING && b->cut_ms < due)
         due = b->cut_ms;

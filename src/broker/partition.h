@@ -55,6 +55,7 @@ void partitions_journal_synced(struct partitions *ps, uint64_t position, int64_t
 bool partitions_sync_done(struct partitions *ps, uint64_t cookie, int error);
 // Writes what was appended in this pass, starts syncs, wakes watchers.
 void partitions_flush(struct partitions *ps, int64_t wall_ms);
+bool partitions_has_work(const struct partitions *ps); // the loop need not sleep; NULL is fine
 // Gives a slice's file back at the end of this pass: the answer that holds it is on its way to
 // the socket, which takes a reference of its own.
 struct log_slice;

@@ -8,6 +8,9 @@
 #include "broker/partition_private.h"
 #include "os/disk.h"
 
+// Removing a directory can take milliseconds, and a topic can have thousands: so many a pass.
+#define REMOVALS_PER_PASS 2
+
 // A new partition holds three files until its first sync. The rest is for connections.
 #define FILES_PER_PARTITION 3
 #define PARTITIONS_SHARE 2 // half of the files
@@ -15,7 +18,7 @@
 // A directory that waits for its topic's deletion to be durable.
 struct removal {
     struct list node;
-    uint64_t position;
+    uint64_t position; // 0: durable, may go
     char dir[];
 };
 
@@ -379,11 +382,8 @@ void partitions_journal_synced(struct partitions *ps, uint64_t position, int64_t
     }
     LIST_EACH (node, &ps->removing) {
         struct removal *r = LIST_ITEM(node, struct removal, node);
-        if (r->position > position)
-            continue;
-        list_remove(&r->node);
-        remove_dir(ps, r->dir);
-        free(r);
+        if (r->position <= position)
+            r->position = 0;
     }
     if (any)
         partitions_flush(ps, wall_ms);
@@ -448,9 +448,26 @@ bool partitions_has_space(const struct partitions *ps)
     return !ps->has_failed && (!ps->config.store || store_has_space(ps->config.store));
 }
 
+bool partitions_has_work(const struct partitions *ps)
+{
+    return ps && !list_is_empty(&ps->removing) &&
+           LIST_ITEM(ps->removing.next, struct removal, node)->position == 0;
+}
+
+static void remove_some(struct partitions *ps)
+{
+    for (int i = 0; i < REMOVALS_PER_PASS && partitions_has_work(ps); i++) {
+        struct removal *r = LIST_ITEM(ps->removing.next, struct removal, node);
+        list_remove(&r->node);
+        remove_dir(ps, r->dir);
+        free(r);
+    }
+}
+
 void partitions_flush(struct partitions *ps, int64_t wall_ms)
 {
     release_slices(ps);
+    remove_some(ps);
     while (!list_is_empty(&ps->dirty)) {
         struct partition *p = LIST_ITEM(ps->dirty.next, struct partition, dirty);
         list_remove(&p->dirty);

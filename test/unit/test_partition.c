@@ -345,8 +345,12 @@ static void a_deleted_topic_goes_when_the_journal_is_durable(void **state)
     assert_true(exists(w, "data/t-0"));
     sync_logs(w);
     partitions_journal_synced(w->ps, w->position - 1, NOW_MS);
+    flush(w);
     assert_true(exists(w, "data/t-0"));
     sync_journal(w);
+    assert_true(partitions_has_work(w->ps));
+    flush(w);
+    assert_false(partitions_has_work(w->ps));
     assert_false(exists(w, "data/t-0"));
 }
 
@@ -360,6 +364,7 @@ static void a_topic_made_anew_is_empty(void **state)
     struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
     assert_int_equal(partition_log_end(p), 0);
     sync_journal(w); // removes the former's directory, but not the new one's
+    flush(w);
     assert_true(exists(w, "data/t-0"));
     struct try *t = append(w, p, 2, true);
     settle(w);
