@@ -197,7 +197,6 @@ static void on_event(void *user, const struct tap_event *e)
         if (s && str_eq_c(e->topic, r->topic) && e->partition < book_partitions(r->book))
             book_sent(r->book, e->partition, e->offset, e->end, s->instance);
         break;
-        break;
     }
 }
 

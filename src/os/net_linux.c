@@ -485,8 +485,7 @@ static void pause_accepting(struct net *n, bool on)
 {
     n->is_paused = on;
     n->resume_ms = on ? now_ms(n) + ACCEPT_PAUSE_MS : 0;
-    LIST_EACH(at, &n->listeners)
-    {
+    LIST_EACH (at, &n->listeners) {
         struct slot *s = LIST_ITEM(at, struct slot, node);
         epoll_set(n, s, EPOLL_CTL_MOD, on ? 0 : EPOLLIN);
     }
@@ -555,8 +554,7 @@ static int reap_dying(struct net *n)
 
 static void free_gone(struct net *n)
 {
-    LIST_EACH(at, &n->gone)
-    {
+    LIST_EACH (at, &n->gone) {
         list_remove(at);
         free(LIST_ITEM(at, struct slot, node)); // the slot is each one's first field
     }
@@ -612,8 +610,7 @@ static void slot_close(struct net *n, struct slot *s)
 
 void net_unlisten(struct net *n, int listener)
 {
-    LIST_EACH(at, &n->listeners)
-    {
+    LIST_EACH (at, &n->listeners) {
         struct listener *l = (struct listener *)(void *)LIST_ITEM(at, struct slot, node);
         if (l->id == listener)
             slot_close(n, &l->slot);
@@ -637,8 +634,7 @@ int net_watch(struct net *n, int fd, uint32_t events, net_watch_fn *fn, void *ar
 
 void net_unwatch(struct net *n, int fd)
 {
-    LIST_EACH(at, &n->watches)
-    {
+    LIST_EACH (at, &n->watches) {
         struct watch *w = (struct watch *)(void *)LIST_ITEM(at, struct slot, node);
         if (w->slot.fd != fd)
             continue;
@@ -654,19 +650,17 @@ void net_free(struct net *n)
 {
     if (!n)
         return;
-    LIST_EACH(at, &n->listeners)
-    slot_close(n, LIST_ITEM(at, struct slot, node));
+    LIST_EACH (at, &n->listeners)
+        slot_close(n, LIST_ITEM(at, struct slot, node));
     struct list *const both[] = {&n->conns, &n->dying};
     for (size_t i = 0; i < 2; i++)
-        LIST_EACH(at, both[i])
-        {
+        LIST_EACH (at, both[i]) {
             struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
             out_free(c);
             free(c->in);
             slot_close(n, &c->slot);
         }
-    LIST_EACH(at, &n->watches)
-    {
+    LIST_EACH (at, &n->watches) {
         list_remove(at);
         list_append(&n->gone, at);
     }
@@ -677,6 +671,15 @@ void net_free(struct net *n)
 }
 
 // ---- The loop
+
+// Once for each request that is being worked on.
+static void tell_eof(struct net *n, struct conn *c)
+{
+    if (!c->at_eof || !c->is_mute || c->was_told_eof || c->is_dying)
+        return;
+    c->was_told_eof = true;
+    n->handler.on_eof(n->handler.user, c->id);
+}
 
 static void conn_event(struct net *n, struct conn *c, uint32_t events)
 {
@@ -693,10 +696,7 @@ static void conn_event(struct net *n, struct conn *c, uint32_t events)
         conn_flush(n, c);
     if (events & EPOLLIN && !c->is_mute && !c->is_sending && !c->is_dying)
         conn_read(n, c);
-    if (c->at_eof && c->is_mute && !c->was_told_eof && !c->is_dying) {
-        c->was_told_eof = true;
-        n->handler.on_eof(n->handler.user, c->id);
-    }
+    tell_eof(n, c);
     conn_arm(n, c);
 }
 
@@ -715,12 +715,14 @@ static int deliver_ready(struct net *n)
         struct conn *c = LIST_ITEM(now.next, struct conn, ready);
         list_remove(&c->ready);
         c->is_mute = true;
+        c->was_told_eof = false;
         c->active_ms = now_ms(n);
         list_remove(&c->slot.node);
         list_append(&n->conns, &c->slot.node);
         conn_arm(n, c);
         struct bytes frame = {c->in + 4, frame_size(c) - 4};
         n->handler.on_frame(n->handler.user, c->id, frame);
+        tell_eof(n, c);
         count++;
     }
     return count;
@@ -732,8 +734,7 @@ static void close_idle(struct net *n)
     if (n->limits.idle_ms == 0 || now < n->idle_check_ms)
         return;
     n->idle_check_ms = now + IDLE_CHECK_MS;
-    LIST_EACH(at, &n->conns)
-    {
+    LIST_EACH (at, &n->conns) {
         struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
         if (now - c->active_ms < n->limits.idle_ms)
             return;

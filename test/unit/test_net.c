@@ -267,6 +267,26 @@ static void test_eof_is_told_and_the_answer_still_sent(void **state)
     world_free(w);
 }
 
+// The end may come with the frame, and holds for each frame that came before it.
+static void test_eof_together_with_frames(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    put(w->client, "\0\0\0\1a\0\0\0\1b", 10);
+    shutdown(w->client, SHUT_WR);
+    UNTIL(w, w->frames == 1);
+    UNTIL(w, w->eofs == 1);
+    answer(w, "one");
+    UNTIL(w, w->frames == 2);
+    UNTIL(w, w->eofs == 2);
+    answer(w, "two");
+    char got[6];
+    get(w->client, got, 6);
+    assert_memory_equal(got, "onetwo", 6);
+    UNTIL(w, w->closed == 1);
+    world_free(w);
+}
+
 // A reader that reads nothing holds one answer and no more; nothing else is held up.
 static void test_slow_reader(void **state)
 {
@@ -398,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_input_of_all_is_bounded),
         cmocka_unit_test(test_splices_come_out_in_place),
         cmocka_unit_test(test_eof_is_told_and_the_answer_still_sent),
+        cmocka_unit_test(test_eof_together_with_frames),
         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_what_was_not_sent_is_not_counted),
         cmocka_unit_test(test_connections_are_bounded),
