@@ -451,6 +451,56 @@ STORY(there_is_an_end_to_the_number_of_groups, NULL, NULL)
     s->core = told;
 }
 
+STORY(a_member_id_fits_the_protocol, NULL, NULL)
+{
+    char *name = arena_alloc(s->arena, INT16_MAX);
+    memset(name, 'c', INT16_MAX);
+    struct join_group_request_protocol p = {STR("range"), {(const uint8_t *)"x", 1}};
+    struct join_group_request req = {.group_id = STR("g"),
+                                     .session_timeout_ms = 10000,
+                                     .member_id = STR_EMPTY,
+                                     .group_instance_id = STR_NULL,
+                                     .protocol_type = STR("consumer"),
+                                     .protocols = &p,
+                                     .n_protocols = 1,
+                                     .reason = STR_NULL};
+    struct asker who = asker_of(s, actor_of(s, "x"), API_JOIN_GROUP, 9);
+    who.client_id = (struct str){name, INT16_MAX};
+    struct effects fx;
+    effects_init(&fx, s->arena);
+    group_join(s->core, &who, &req, &fx);
+    const struct join_group_response *r = fx.first_reply->response;
+    assert_int_equal(r->error_code, KERR_MEMBER_ID_REQUIRED);
+    assert_int_equal(r->member_id.len, INT16_MAX);
+    assert_memory_equal(r->member_id.ptr + r->member_id.len - 3, "001", 2);
+    settle(s, &(struct effects){.first_record = fx.first_record});
+}
+
+STORY(a_generation_too_large_to_store_is_refused, NULL, NULL)
+{
+    play(s, "join a; run 3s");
+    forget_trace(s);
+    enum { SIZE = GROUP_RECORD_MAX_BYTES + 1 };
+    struct sync_group_request_assignment given = {str_from(actor_of(s, "a")->id),
+                                                  {arena_alloc(s->arena, SIZE), SIZE}};
+    struct asker who = asker_of(s, actor_of(s, "a"), API_SYNC_GROUP, 5);
+    struct sync_group_request req = {.group_id = STR("g"),
+                                     .generation_id = 1,
+                                     .member_id = given.member_id,
+                                     .group_instance_id = STR_NULL,
+                                     .protocol_type = STR("consumer"),
+                                     .protocol_name = STR("range"),
+                                     .assignments = &given,
+                                     .n_assignments = 1};
+    struct effects fx;
+    effects_init(&fx, s->arena);
+    group_sync(s->core, &who, &req, &fx);
+    settle(s, &fx);
+    play(s, "beat a");
+    EXPECT(s, "[3] a: sync UNKNOWN_SERVER_ERROR\n"
+              "[3] a: beat REBALANCE_IN_PROGRESS\n");
+}
+
 #define TOLD(name) cmocka_unit_test(name)
 int main(void)
 {
@@ -486,6 +536,8 @@ int main(void)
         TOLD(who_left_before_a_crash_is_not_back_after_it),
         TOLD(a_crash_in_the_first_rebalance_leaves_an_empty_group),
         TOLD(groups_are_listed_described_and_deleted),
+        TOLD(a_member_id_fits_the_protocol),
+        TOLD(a_generation_too_large_to_store_is_refused),
         TOLD(there_is_an_end_to_the_number_of_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -408,6 +408,19 @@ bool group_is_consumer(const struct group *g)
     return str_eq_c(g->protocol_type, "consumer");
 }
 
+size_t group_record_size(const struct group *g)
+{
+    size_t size = 0;
+    LIST_EACH (node, &g->members) {
+        const struct member *m = LIST_ITEM(node, struct member, node);
+        size += (size_t)m->id.len + (size_t)m->client_id.len + (size_t)m->host.len +
+                (size_t)m->principal.len + (size_t)m->software.len;
+        size += m->instance_id.len > 0 ? (size_t)m->instance_id.len : 0;
+        size += member_metadata(m, g->protocol_name).len + m->assignment.len;
+    }
+    return size;
+}
+
 struct str group_state_name(const struct group *g)
 {
     switch (g->state) {

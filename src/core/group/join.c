@@ -11,6 +11,8 @@ enum {
     // From this version a dynamic member must come back with the id it was given (KIP-394).
     MEMBER_ID_REQUIRED_VERSION = 4,
     SKIP_ASSIGNMENT_VERSION = 9,
+    // A member id is a name, a dash and 36 characters, and must fit a string of the protocol.
+    MEMBER_NAME_MAX = INT16_MAX - 37,
 };
 
 struct join {
@@ -30,6 +32,8 @@ static struct str fresh_member_id(const struct turn *t, const struct join_group_
     const uint8_t *b = t->who->fresh.b;
     struct str name =
         str_is_null(req->group_instance_id) ? t->who->client_id : req->group_instance_id;
+    if (name.len > MEMBER_NAME_MAX)
+        name.len = MEMBER_NAME_MAX;
     return str_from(arena_printf(t->fx->arena,
                                  "%.*s-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
                                  "%02x%02x%02x%02x%02x%02x",
@@ -159,7 +163,8 @@ static void replace_static(const struct turn *t, struct member *m, struct str id
     } else if (g->state == GROUP_PREPARING) {
         tell_ledger_joined(t, m);
         rebalance_maybe_complete(t, g);
-    } else if (!str_eq(group_select_protocol(g), g->protocol_name)) {
+    } else if (!str_eq(group_select_protocol(g), g->protocol_name) ||
+               group_record_size(g) > GROUP_RECORD_MAX_BYTES) {
         tell_ledger_joined(t, m);
         rebalance_prepare(t, g, &why);
     } else {

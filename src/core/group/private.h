@@ -166,6 +166,8 @@ bool group_is_consumer(const struct group *g);
 // How many topics and partitions there are of those that are subscribed.
 void group_count_partitions(const struct core *c, const struct group *g, size_t *ret_topics,
                             size_t *ret_partitions);
+// About how large the record of its present members and assignments is.
+size_t group_record_size(const struct group *g);
 struct str group_state_name(const struct group *g);
 
 // Waiting and answering.

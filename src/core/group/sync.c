@@ -50,11 +50,9 @@ static size_t take_assignments(struct group *g, const struct sync_group_request 
         if (m)
             m->given = req->assignments[i].assignment;
     }
-    size_t size = 0;
-    LIST_EACH (node, &g->members) {
-        const struct member *m = LIST_ITEM(node, struct member, node);
-        size += m->given.len + member_metadata(m, g->protocol_name).len;
-    }
+    size_t size = group_record_size(g);
+    LIST_EACH (node, &g->members)
+        size += LIST_ITEM(node, struct member, node)->given.len;
     return size;
 }
 
