@@ -144,6 +144,7 @@ matrix: deps-interop
 	$(Q)python3 tools/run_tests.py matrix
 lint: all
 	$(Q)tools/tidy.py
+	$(Q)tools/causes_doc.py --check
 	$(Q)clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
 	$(Q)clang-tidy --quiet $$(git ls-files 'src/*.c') -- $(filter-out -Werror -MMD -MP,$(CFLAGS))
 

@@ -83,9 +83,11 @@ static struct member *of_instance(struct ledger *l, struct str instance, bool *r
             struct member *m = g->members[i];
             if (!str_eq(m->instance, instance))
                 continue;
-            if (m->live && live)
+            // One that was killed is a member until its session ends, but it holds nothing.
+            bool here = m->live && (m->n_conns || !m->had_conn);
+            if (here && live)
                 *ret_several = true;
-            if (m->live)
+            if (here)
                 live = m;
             else if (!ended || m->seen_ms >= ended->seen_ms)
                 ended = m;
@@ -205,9 +207,12 @@ static bool resolve_member(struct feed *f, struct member *m, enum ledger_certain
     return false;
 }
 
-static bool conn_is_open(struct ledger *l, uint64_t id)
+// Does another connection serve the spell, and did it ask lately?
+static bool is_served(struct ledger *l, const struct feed *f, const struct spell *s)
 {
-    return id && find_conn(l, id);
+    const struct conn *c = s->conn && s->conn != f->conn->id ? find_conn(l, s->conn) : NULL;
+    const struct feed *other = c ? find_feed(c, f->tp) : NULL;
+    return other && l->now.now_ms - other->position_ms <= TAKEOVER_MS;
 }
 
 // An owner's identity fits. Nobody is bound when owners of several groups fit, or when another
@@ -227,10 +232,14 @@ static void resolve_identity(struct ledger *l, struct feed *f, int64_t p)
     }
     if (!s)
         return;
-    borrow_listed(f, p);
-    enum ledger_certainty grade = explained(gp, s, f, p) ? LEDGER_LIKELY : LEDGER_POSSIBLE;
-    bool taken = s->conn != f->conn->id && conn_is_open(l, s->conn);
-    if (taken && (s->attribution > LEDGER_POSSIBLE || grade == LEDGER_POSSIBLE))
+    // What tells is where it began, not where it is by now.
+    int64_t start = f->n_kept ? f->first_p : p;
+    borrow_listed(f, start);
+    enum ledger_certainty grade = explained(gp, s, f, start) ? LEDGER_LIKELY : LEDGER_POSSIBLE;
+    bool taken = s->conn && s->conn != f->conn->id && find_conn(l, s->conn);
+    if (taken && grade == LEDGER_POSSIBLE)
+        return;
+    if (taken && s->attribution > LEDGER_POSSIBLE && is_served(l, f, s))
         return;
     bind(f, gp, s, grade);
 }

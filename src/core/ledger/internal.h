@@ -26,6 +26,9 @@ enum ledger_limits {
     // unlucky restarts.
     LOOP_SENDS = 4,
     LOOP_FETCHES = 8, // of the same position by one member, answers taken, K fixed
+    // A connection that has not asked for that long may have been given up by its client, which
+    // goes on by another. Longer than any usual fetch.max.wait.ms.
+    TAKEOVER_MS = 30000,
     STALL_CHECK_MS = 1000,
     STALL_DEFAULT_MS = 300000, // an owner whose rebalance timeout is not known
     STORM_WINDOW_MS = 60000,

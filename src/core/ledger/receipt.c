@@ -16,6 +16,8 @@ struct source {
 struct receipts {
     struct source *sources;
     size_t n_sources;
+    struct source missed; // told already
+    struct source repeated;
 };
 
 void receipts_free(struct receipts *r)
@@ -26,6 +28,8 @@ void receipts_free(struct receipts *r)
         drop(&r->sources[i].instance);
         free(r->sources[i].ranges);
     }
+    free(r->missed.ranges);
+    free(r->repeated.ranges);
     free(r->sources);
     free(r);
 }
@@ -87,6 +91,15 @@ static struct source *get_source(struct receipts *r, struct str instance, uint32
     return &r->sources[r->n_sources++];
 }
 
+static struct receipts *get_receipts(struct gp *gp)
+{
+    if (!gp->receipts) {
+        gp->receipts = calloc(1, sizeof *gp->receipts);
+        CHECK(gp->receipts);
+    }
+    return gp->receipts;
+}
+
 void ledger_evidence_mode(struct ledger *l, struct str group, enum ledger_evidence kind,
                           bool control_passed)
 {
@@ -103,11 +116,7 @@ void ledger_receipt(struct ledger *l, struct ledger_time t, struct str group, st
     if (!tp || offset < 0)
         return;
     struct gp *gp = get_gp(get_group(l, group), tp);
-    if (!gp->receipts) {
-        gp->receipts = calloc(1, sizeof *gp->receipts);
-        CHECK(gp->receipts);
-    }
-    source_add(get_source(gp->receipts, instance, attempt), offset);
+    source_add(get_source(get_receipts(gp), instance, attempt), offset);
 }
 
 void ledger_process_ended(struct ledger *l, struct ledger_time t, struct str instance, bool killed)
@@ -156,13 +165,27 @@ static enum ledger_certainty absent_certainty(const struct group *g, bool killed
     return sure || !killed ? LEDGER_CERTAIN : LEDGER_LIKELY;
 }
 
+// The cause of an incident of this class that covers the offset.
+static enum cause cause_at(const struct gp *gp, enum ledger_class class, int64_t offset,
+                           enum cause otherwise)
+{
+    for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
+        const struct incident *in = gp->recent[i];
+        if (in->v.class == class && in->v.first <= offset && offset <= in->v.last)
+            return in->v.cause;
+    }
+    return otherwise;
+}
+
 static void judge_missed(struct gp *gp, const struct run *r, int64_t offset)
 {
     const struct spell *s = find_spell(gp, r->spell);
     bool killed = was_killed(gp->group, s);
-    struct incident *in = incident_open(
-        gp->group, gp, LEDGER_MISSED, killed ? CAUSE_COMMIT_BEFORE_WORK : CAUSE_COMMIT_WITHOUT_WORK,
-        offset, offset + 1, r->spell, 0);
+    enum cause cause = killed ? CAUSE_COMMIT_BEFORE_WORK : CAUSE_COMMIT_WITHOUT_WORK;
+    if (r->flags & RUN_ABANDONED)
+        cause = cause_at(gp, LEDGER_RISK, offset, CAUSE_RESET_NO_OFFSET);
+    struct incident *in =
+        incident_open(gp->group, gp, LEDGER_MISSED, cause, offset, offset + 1, r->spell, 0);
     if (!in)
         return;
     in->v.closed = true;
@@ -226,22 +249,33 @@ static void settle_wire(struct gp *gp)
     }
 }
 
+static void judge_offset(struct gp *gp, const struct run *r, int64_t x)
+{
+    struct receipts *told = gp->receipts;
+    uint32_t n = receipts_of(gp, x);
+    if (n >= 2 && !source_has(&told->repeated, x)) {
+        judge_repeated(gp, r, x, n);
+        source_add(&told->repeated, x);
+    }
+    bool passed = x < gp->k && !gp->k_external;
+    if (n || !passed || spell_is_open(gp, r->spell) || source_has(&told->missed, x) ||
+        !data_in(gp, x, x + 1))
+        return;
+    judge_missed(gp, r, x);
+    source_add(&told->missed, x);
+}
+
 static void judge_gp(struct gp *gp)
 {
     if (gp->first < 0 || !gp->n_runs)
         return;
+    get_receipts(gp);
     int64_t end = log_bounds(gp).to;
     for (size_t i = 0; i < gp->n_runs && gp->runs[i].from < end; i++) {
         const struct run *r = &gp->runs[i];
         int64_t to = run_end(gp, i) < end ? run_end(gp, i) : end;
-        for (int64_t x = r->from; x < to && r->n; x++) {
-            uint32_t n = receipts_of(gp, x);
-            if (n >= 2)
-                judge_repeated(gp, r, x, n);
-            else if (!n && x < gp->k && !gp->k_external && !spell_is_open(gp, r->spell) &&
-                     data_in(gp, x, x + 1))
-                judge_missed(gp, r, x);
-        }
+        for (int64_t x = r->from; x < to && r->n; x++)
+            judge_offset(gp, r, x);
     }
     settle_wire(gp);
 }
