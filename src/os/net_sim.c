@@ -64,8 +64,8 @@ static void arrival_free(struct arrival *a)
 
 static void conn_free(struct net *n, struct sim_conn *c)
 {
-    LIST_EACH(at, &c->arrivals)
-    arrival_free(LIST_ITEM(at, struct arrival, node));
+    LIST_EACH (at, &c->arrivals)
+        arrival_free(LIST_ITEM(at, struct arrival, node));
     arrival_free(c->current);
     list_remove(&c->node);
     map_remove(n->by_id, key_u64(&c->id));
@@ -76,8 +76,8 @@ void net_free(struct net *n)
 {
     if (!n)
         return;
-    LIST_EACH(at, &n->conns)
-    conn_free(n, LIST_ITEM(at, struct sim_conn, node));
+    LIST_EACH (at, &n->conns)
+        conn_free(n, LIST_ITEM(at, struct sim_conn, node));
     map_free(n->by_id);
     free(n);
 }
@@ -297,9 +297,9 @@ int net_run_once(struct net *n, int timeout_ms)
 {
     (void)timeout_ms;
     int handled = 0;
-    LIST_EACH(at, &n->conns)
-    if (step_conn(n, LIST_ITEM(at, struct sim_conn, node)))
-        handled++;
+    LIST_EACH (at, &n->conns)
+        if (step_conn(n, LIST_ITEM(at, struct sim_conn, node)))
+            handled++;
     return handled;
 }
 
