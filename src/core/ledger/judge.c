@@ -141,8 +141,12 @@ static void maybe_loop(struct incident *in, const struct gp *gp, uint32_t was_to
 {
     if (in->to_spell != was_to && was_to)
         in->sends++;
-    if (in->sends < LOOP_SENDS - 1 || in->v.cause <= CAUSE_RETRY_LOOP)
+    if (in->sends < LOOP_SENDS - 1 || in->v.cause == CAUSE_RETRY_LOOP)
         return;
+    if (in->v.cause < CAUSE_RETRY_LOOP) { // a cause never moves down the list
+        in->v.contributing |= UINT64_C(1) << CAUSE_RETRY_LOOP;
+        return;
+    }
     in->v.contributing |= UINT64_C(1) << in->v.cause;
     in->v.cause = CAUSE_RETRY_LOOP;
     in->v.class = LEDGER_STALLED;
@@ -162,7 +166,7 @@ static void resend(struct gp *gp, struct spell *to, const struct run *was, int64
     for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++)
         if (gp->recent[i]->k == gp->k && gp->recent[i]->v.first <= from &&
             gp->recent[i]->v.last >= from && gp->recent[i]->v.class != LEDGER_NOTE &&
-            gp->recent[i]->v.cause >= CAUSE_RETRY_LOOP && !was_to)
+            gp->recent[i]->v.cause > CAUSE_DUP_TWO_OWNERS && !was_to)
             was_to = gp->recent[i]->to_spell;
     struct incident *in =
         incident_open(gp->group, gp, v.class, v.cause, from, end, was->spell, to->id);
