@@ -35,6 +35,13 @@ static const char *string_of(const json_t *j, const char *name)
     return s ? s : "";
 }
 
+// What the wire alone gives; not worth a line where evidence says more.
+static bool is_hint(const char *class_name)
+{
+    return strcmp(class_name, "note") == 0 || strcmp(class_name, "risk") == 0 ||
+           strcmp(class_name, "resent") == 0;
+}
+
 static void text_why(FILE *to, const struct drill_result *d)
 {
     if (d->n_acts > 0)
@@ -47,8 +54,15 @@ static void text_why(FILE *to, const struct drill_result *d)
         fputc('\n', to);
     size_t i;
     json_t *j;
+    bool has_verdict = false;
     json_array_foreach(d->incidents, i, j)
     {
+        has_verdict |= !is_hint(string_of(j, "class"));
+    }
+    json_array_foreach(d->incidents, i, j)
+    {
+        if (has_verdict && is_hint(string_of(j, "class")))
+            continue;
         if (i == SHOW_FINDINGS) {
             fprintf(to, "  ... and %zu more incidents\n", json_array_size(d->incidents) - i);
             break;
@@ -75,7 +89,8 @@ void show_text(FILE *to, const struct drill_set *s, const struct drill_result *d
         fprintf(to, "  %lld records are excused: the drill itself took them away\n",
                 (long long)d->excused);
     if (d->missed.n == 0 && d->repeated.n == 0 && d->unfinished.n == 0 && d->verdict == DRILL_PASS)
-        fprintf(to, "  nothing missed, nothing repeated\n");
+        fprintf(to, "  nothing missed, nothing repeated (%s)\n",
+                ledger_certainty_name(d->certainty));
     text_why(to, d);
     for (const char *line = d->advice; line && *line;) {
         size_t len = strcspn(line, "\n");

@@ -29,6 +29,13 @@ static void add(struct drill_findings *f, const struct book_record *rec, int32_t
         f->certainty = certainty;
 }
 
+static void free_findings(struct drill_findings *f)
+{
+    for (size_t i = 0; i < f->n; i++)
+        free((void *)(uintptr_t)f->all[i].key.ptr);
+    free(f->all);
+}
+
 // Up to where the group has passed: the committed offset, or for a group that keeps its offsets
 // itself the last record it has worked on.
 static int64_t passed_end(struct book_partition *bp)
@@ -136,6 +143,14 @@ static void judge_control(struct run *r)
                 d->unfinished.n, (long long)d->records);
     else
         d->verdict = is_kept(r) ? DRILL_PASS : DRILL_FAIL;
+    if (d->verdict != DRILL_INCONCLUSIVE)
+        return;
+    // Evidence that is not good enough accuses nobody.
+    struct drill_findings *const all[] = {&d->missed, &d->repeated, &d->unfinished};
+    for (size_t i = 0; i < 3; i++) {
+        free_findings(all[i]);
+        *all[i] = (struct drill_findings){.certainty = LEDGER_CERTAIN};
+    }
 }
 
 static bool is_in(const struct drill_findings *f, int32_t partition, int64_t first, int64_t last)
@@ -201,13 +216,6 @@ void verdict_reach(struct run *r)
     if (r->real_group)
         ledger_judge(run_ledger(r), run_time(r), str_from(r->real_group));
     explain(r);
-}
-
-static void free_findings(struct drill_findings *f)
-{
-    for (size_t i = 0; i < f->n; i++)
-        free((void *)(uintptr_t)f->all[i].key.ptr);
-    free(f->all);
 }
 
 void drill_result_free(struct drill_result *d)

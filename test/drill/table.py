@@ -52,7 +52,8 @@ def command(client, consumer):
     if client == "c":
         return [str(ROOT / "build/examples/c" / consumer)] + args
     if client == "python":
-        return [sys.executable, str(ROOT / "examples/python" / f"{consumer}.py")] + args
+        # Debian's, which has its confluent-kafka package.
+        return ["/usr/bin/python3", str(ROOT / "examples/python" / f"{consumer}.py")] + args
     if client == "java":
         jars = ROOT / "build/examples/java"
         name = "".join(part.capitalize() for part in consumer.split("_"))
