@@ -86,6 +86,7 @@ struct spell {
     int64_t sent_end;    // highest end sent; -1
     int64_t acked_end;
     int64_t confirmed_end;
+    int64_t k_begin;       // K when it began; -1
     int64_t k_end;         // K when it ended; -1
     int64_t k_before_last; // K before its last accepted commit; -1
     int64_t last_commit;   // -1
@@ -130,7 +131,7 @@ struct gp {
     int64_t k;     // -1: none
     bool k_external;
     bool k_txn_only;  // K was never moved but by transactions
-    bool k_seen;      // K was once known
+    bool begun;       // accounting began and the journal does not know yet
     struct run *runs; // owned
     size_t n_runs;
     size_t cap_runs;
@@ -342,6 +343,7 @@ struct ledger {
     size_t n_dirty;
     bool rebalances_dirty;
     bool expects_dirty;
+    bool any_begun;
     struct ledger_handover_view *parts; // laid out for ledger_next_rebalance
     size_t parts_room;
     bool restored; // a snapshot was read

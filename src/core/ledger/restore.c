@@ -229,6 +229,7 @@ static void spell_fill(struct gp *gp, struct spell *s,
     s->sent_end = r->sent_end;
     s->acked_end = r->acked_end;
     s->confirmed_end = r->confirmed_end;
+    s->k_begin = r->k_begin;
     s->k_end = r->k_end;
     s->k_before_last = r->k_before_last;
     s->last_commit = r->last_commit;
@@ -326,7 +327,7 @@ static void gp_crashed(struct gp *gp)
         if (!was_open && s->live)
             continue;
         owned = true;
-        int64_t from = s->sent_end >= 0 ? s->sent_end : gp->k >= 0 ? gp->k : gp->first;
+        int64_t from = s->sent_end >= 0 ? s->sent_end : s->k_begin >= 0 ? s->k_begin : gp->first;
         if (from < 0)
             from = 0;
         if (from < end)

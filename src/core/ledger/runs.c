@@ -23,6 +23,9 @@ void gp_begin(struct gp *gp, int64_t first)
     if (gp->first < 0) {
         gp->first = gp->base = first;
         run_insert(gp, 0, (struct run){.from = first});
+        // The first position is soft, but where accounting begins must outlive a crash.
+        if (!gp->group->l->replay)
+            gp->begun = gp->group->l->any_begun = true;
         return;
     }
     if (first >= gp->first)

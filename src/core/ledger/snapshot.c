@@ -197,6 +197,7 @@ static void put_spell(struct effects *fx, const struct spell *s,
     r->sent_end = s->sent_end;
     r->acked_end = s->acked_end;
     r->confirmed_end = s->confirmed_end;
+    r->k_begin = s->k_begin;
     r->k_end = s->k_end;
     r->k_before_last = s->k_before_last;
     r->last_commit = s->last_commit;
@@ -290,7 +291,7 @@ static size_t emit_incidents(struct ledger *l, struct effects *fx)
 size_t ledger_emit(struct ledger *l, struct effects *fx)
 {
     size_t n = emit_incidents(l, fx);
-    if (!l->rebalances_dirty && !l->expects_dirty)
+    if (!l->rebalances_dirty && !l->expects_dirty && !l->any_begun)
         return n;
     void *item;
     for (size_t it = 0; map_next(l->groups, &it, NULL, &item);) {
@@ -298,6 +299,13 @@ size_t ledger_emit(struct ledger *l, struct effects *fx)
         if (g->expect_dirty) {
             put_expectation(fx, g);
             g->expect_dirty = false;
+            n++;
+        }
+        for (size_t i = 0; l->any_begun && i < g->n_gps; i++) {
+            if (!g->gps[i]->begun)
+                continue;
+            put_gp(fx, g->gps[i]);
+            g->gps[i]->begun = false;
             n++;
         }
         for (size_t i = 0; l->rebalances_dirty && i < g->n_rebalances; i++) {
@@ -308,7 +316,7 @@ size_t ledger_emit(struct ledger *l, struct effects *fx)
             n++;
         }
     }
-    l->rebalances_dirty = l->expects_dirty = false;
+    l->rebalances_dirty = l->expects_dirty = l->any_begun = false;
     return n;
 }
 

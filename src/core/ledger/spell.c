@@ -84,6 +84,7 @@ struct spell *spell_begin(struct gp *gp, struct member *m)
     struct group *g = gp->group;
     struct spell *s = spell_add(gp);
     s->member = m;
+    s->k_begin = gp->k;
     s->began_ms = s->fetched_ms = g->l->now.now_ms;
     s->live = !g->l->replay;
     s->rebalance = g->now ? g->now->id : 0;
