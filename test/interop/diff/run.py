@@ -17,10 +17,23 @@ import scripts_group
 from kafka_wire import Closed
 from recording import Recording, both, ranges
 
+MAX_SHOWN = 160  # characters of a value
 SCRIPTS = {}
 for module in (scripts_admin, scripts_data, scripts_group):
     SCRIPTS.update({name: f for name, f in vars(module).items()
                     if callable(f) and name.startswith("script_")})
+
+
+def named(value):
+    """A list whose items have names of their own: compared name by name."""
+    return (isinstance(value, list) and len(value) > 0 and
+            all(isinstance(v, dict) and isinstance(v.get("Name"), str) for v in value) and
+            len({v["Name"] for v in value}) == len(value))
+
+
+def short(value):
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def compare(a, b, path=""):
@@ -28,6 +41,11 @@ def compare(a, b, path=""):
     if isinstance(a, dict) and isinstance(b, dict):
         for key in sorted(set(a) | set(b)):
             yield from compare(a.get(key, "<absent>"), b.get(key, "<absent>"), f"{path}.{key}")
+    elif named(a) and named(b):
+        by_name = [{item["Name"]: item for item in side} for side in (a, b)]
+        for key in sorted(set(by_name[0]) | set(by_name[1])):
+            yield from compare(by_name[0].get(key, "<absent>"), by_name[1].get(key, "<absent>"),
+                               f"{path}[{key}]")
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for i, (x, y) in enumerate(zip(a, b)):
             yield from compare(x, y, f"{path}[{i}]")
@@ -71,8 +89,10 @@ def run_script(name, script, a, b, versions, used, verbose):
             return passed, failed + 1
         found = [d for d in compare(x, y) if not is_expected(name, title, d[0], used)]
         passed, failed = passed + (not found), failed + bool(found)
+        if found:
+            print(f"FAIL {name}: {title}")
         for path, mine, theirs in found:
-            print(f"FAIL {name}: {title}\n     {path}: reference {mine!r}, other {theirs!r}")
+            print(f"     {path}: reference {short(mine)}, other {short(theirs)}")
         if verbose:
             print(f"     {name}: {title}: {x}")
     return passed, failed

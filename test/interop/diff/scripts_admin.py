@@ -5,7 +5,7 @@ from kafka_wire import Closed
 from recording import ZERO_UUID, frame
 
 TOPIC, BROKER = 2, 4
-DEFAULT, LONG = -1, "x" * 250
+LONG, WEEK_MS = "x" * 250, "604800000"
 
 
 def topic(name, partitions=1, replication=1, assignments=(), configs=()):
@@ -23,6 +23,11 @@ def create(r, c, *topics):
     for t in topics:
         r.until(c, "Metadata", 9, {"Topics": [{"Name": t["Name"]}]},
                 lambda a: a["Topics"][0]["ErrorCode"] == 0)
+        partitions = max(t["NumPartitions"], 1)
+        r.until(c, "ListOffsets", 5, {"ReplicaId": -1, "Topics": [
+            {"Name": t["Name"], "Partitions": [{"PartitionIndex": p, "Timestamp": -1}
+                                               for p in range(partitions)]}]},
+                lambda a: not any(p["ErrorCode"] for p in a["Topics"][0]["Partitions"]))
     return topics[0]["Name"]
 
 
@@ -38,7 +43,7 @@ def script_api_versions(r):
         r.add(f"software name {name!r}", answer["ErrorCode"])
     # A version nobody knows: a body of version 0 with error 35, which names one api.
     c.correlation += 1
-    c.send_frame(frame(18, 99, c.correlation))
+    c.send_frame(frame(18, 99, c.correlation, body=b"\0\5diff\0021\0"))
     answer = c.receive("ApiVersions", 0, False)
     r.add("ApiVersions v99", {"error": answer["ErrorCode"], "apis": len(answer["ApiKeys"])})
 
@@ -215,19 +220,19 @@ def script_alter_configs(r):
                {"Resources": [{"ResourceType": kind, "ResourceName": resource, "Configs": [
                    {"Name": key, "ConfigOperation": operation, "Value": value}]}], **more})
 
-    def stands(title):
+    def stands(title, value):
         answer = r.until(c, "DescribeConfigs", 4, {"Resources": [
             {"ResourceType": TOPIC, "ResourceName": name, "ConfigurationKeys": ["retention.ms"]}]},
-            lambda a: True)
+            lambda a: a["Results"][0]["Configs"][0]["Value"] == value)
         r.add(title, r.clean(entries(answer, {"retention.ms"})))
 
     for v in r.common("IncrementalAlterConfigs"):
         change(v, "set", "retention.ms", 0, "200000")
-        stands("after set")
+        stands("after set", "200000")
         change(v, "only validated", "retention.ms", 0, "300000", ValidateOnly=True)
-        stands("after validation")
+        stands("after validation", "200000")
         change(v, "delete", "retention.ms", 1, None)
-        stands("after delete")
+        stands("after delete", WEEK_MS)
         change(v, "append to no list", "retention.ms", 2, "1")
         change(v, "subtract from no list", "retention.ms", 3, "1")
         change(v, "unknown operation", "retention.ms", 9, "1")
@@ -242,9 +247,9 @@ def script_alter_configs(r):
             r.call(title, c, "AlterConfigs", v, {"Resources": [
                 {"ResourceType": TOPIC, "ResourceName": resource, "Configs": configs}]})
         alter("set", [{"Name": "retention.ms", "Value": "400000"}])
-        stands("after alter")
+        stands("after alter", "400000")
         alter("nothing: all back", [])
-        stands("after nothing")
+        stands("after nothing", WEEK_MS)
         alter("bad value", [{"Name": "retention.ms", "Value": "x"}])
         alter("unknown topic", [], r.name("no"))
 

@@ -71,7 +71,6 @@ def script_produce_bad_batches(r):
         "control": batch(RECORDS, time=r.now, attributes=0x20),
         "transactional without producer": batch(RECORDS, time=r.now, attributes=0x10),
         "unknown codec": batch(RECORDS, time=r.now, attributes=7),
-        "gzip that is none": batch(RECORDS, time=r.now, attributes=1),
         "too far in the future": batch(RECORDS, time=r.now + 7200_000),
         "old": batch(RECORDS, time=r.now - 1000_000),
         "log append time bit": batch(RECORDS, time=r.now, attributes=8),
@@ -92,6 +91,8 @@ def script_produce_bad_batches(r):
     r.call("a null transaction", c, "Produce", v, produce_body(name, good, transactional="tx"))
     r.call("what stands", c, "ListOffsets", 5, {"ReplicaId": -1, "Topics": [
         {"Name": name, "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]}]})
+    r.call("gzip that is none", c, "Produce", v,
+           produce_body(name, batch(RECORDS, time=r.now, attributes=1)))
 
 
 def script_idempotence(r):

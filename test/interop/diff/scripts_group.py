@@ -65,7 +65,7 @@ def script_join_errors(r):
     ready(r, c, r.name("g"))
     for v in r.common("JoinGroup"):
         def join(title, **how):
-            group = how.pop("group", r.name(f"e{v}"))
+            group = how.pop("group", r.name(f"e{v} {title}"))
             r.call(title, c, "JoinGroup", v, join_body(group, **how))
         join("empty group", group="")
         join("session too short", session=1)
