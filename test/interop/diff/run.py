@@ -99,9 +99,13 @@ def run_script(name, script, a, b, versions, used, verbose):
 
 
 def prepare(address, versions):
-    """The coordinator's topic is made by the first question for it: before anything else."""
+    """The coordinator's topic is made by the first question for it, the first producer id is
+    slow: before anything else."""
     r = Recording(address, "prepare", versions)
-    scripts_group.ready(r, r.connect(), "prepare")
+    c = r.connect()
+    scripts_group.ready(r, c, "prepare")
+    r.until(c, "InitProducerId", 1, {"TransactionalId": None, "TransactionTimeoutMs": 60000},
+            lambda a: a["ErrorCode"] == 0)
     r.close()
 
 

@@ -134,11 +134,11 @@ def script_two_members(r):
         group, generation, member_a, [(member_a, b"all")]).items()
         if k not in ("ProtocolType", "ProtocolName")})
     pending = r.call("second is asked for an id", b, "JoinGroup", 5,
-                     join_body(group, protocols=("rr", "range")))
+                     join_body(group, protocols=("range",)))
     member_b = pending["MemberId"]
     r.call("id only: still stable", a, "Heartbeat", 3, heartbeat_body(group, generation, member_a))
     waiting = r.send("second joins", b, "JoinGroup", 5,
-                     join_body(group, member=member_b, protocols=("rr", "range")))
+                     join_body(group, member=member_b, protocols=("range",)))
     r.until(admin, "DescribeGroups", 5, {"Groups": [group]},
             lambda d: d["Groups"][0]["GroupState"] == "PreparingRebalance")
     r.call("preparing", admin, "DescribeGroups", 5, {"Groups": [group]})
@@ -167,7 +167,7 @@ def script_two_members(r):
     r.call("stable", admin, "DescribeGroups", 5, {"Groups": [group]})
     r.call("follower joins with the same", follower, "JoinGroup", 5,
            join_body(group, member=follower_id,
-                     protocols=("range", "rr") if follower is a else ("rr", "range")))
+                     protocols=("range", "rr") if follower is a else ("range",)))
     r.call("wrong kind", admin, "JoinGroup", 3, join_body(group, kind="connect"))
     r.call("no common protocol", admin, "JoinGroup", 3, join_body(group, protocols=("sticky",)))
     r.call("old generation commits", a, "OffsetCommit", 7,
