@@ -31,29 +31,29 @@ static void put_time(struct buf *out, int64_t ms)
     buf_printf(out, "%s", text);
 }
 
-// Sentences, broken at blanks; lines after the first are indented. The first starts at `column`.
-static void put_wrapped(struct buf *out, struct str s, int column, int indent, int width)
+// Sentences, broken at blanks. The first line starts at column `indent`, where the others begin.
+static void put_wrapped(struct buf *out, struct str s, int indent, int width)
 {
+    int column = indent;
     int32_t at = 0;
     while (at < s.len) {
         int32_t end = at;
         while (end < s.len && s.ptr[end] != ' ')
             end++;
         if (end > at) {
-            if (column + (end - at) > width && column > indent) {
+            bool is_first = column == indent;
+            if (!is_first && column + 1 + (end - at) > width) {
                 buf_printf(out, "\n%*s", indent, "");
                 column = indent;
+            } else if (!is_first) {
+                buf_add(out, " ", 1);
+                column++;
             }
             put(out, (struct str){s.ptr + at, end - at});
             column += end - at;
-            if (column < width)
-                buf_add(out, " ", 1);
-            column++;
         }
         at = end + 1;
     }
-    while (out->len && out->ptr[out->len - 1] == ' ')
-        out->len--;
     buf_add(out, "\n", 1);
 }
 
@@ -63,7 +63,7 @@ static void put_sentence(struct buf *out, const char *head, struct buf *sentence
     int indent = (int)strlen(head);
     buf_printf(out, "%s", head);
     put_wrapped(out, (struct str){(const char *)sentence->ptr, (int32_t)sentence->len}, indent,
-                indent, width);
+                width);
     buf_clear(sentence);
 }
 
