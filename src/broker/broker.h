@@ -34,6 +34,10 @@ struct broker_config {
     const struct configs *fixed; // config file and --set, already checked
     bool accounting;             // --accounting
     bool clamp_replication;
+    // Called once by broker_new() when the journal is replayed and nothing new is decided yet, for
+    // tests that compare; NULL is fine.
+    void (*on_replayed)(void *user, const struct core *core);
+    void *user;
 };
 
 // Recovers everything from the directory. 0, or -errno with one line in ret_why that says what is

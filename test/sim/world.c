@@ -44,6 +44,14 @@ static void on_closed(void *user, uint64_t conn)
         link_on_closed(l);
 }
 
+// Replayed state equals live state: nothing that was applied may be gone after a SIGKILL.
+static void on_replayed(void *user, const struct core *core)
+{
+    struct sim *s = user;
+    if (s->must_replay && core_digest(core) != s->digest)
+        sim_fail(s, "replayed state differs from the live state of before");
+}
+
 void sim_broker_start(struct sim *s)
 {
     CHECK(!s->broker);
@@ -68,7 +76,9 @@ void sim_broker_start(struct sim *s)
                                    .dir = "/data",
                                    .fixed = life.configs,
                                    .log = life.log,
-                                   .accounting = true};
+                                   .accounting = true,
+                                   .on_replayed = on_replayed,
+                                   .user = s};
     char why[256] = "";
     int r = broker_new(&config, &s->broker, why, sizeof why);
     if (r != 0) {
@@ -80,8 +90,10 @@ void sim_broker_start(struct sim *s)
     sim_trace(s, "broker up, life %llu", (unsigned long long)s->n_lives);
 }
 
-static void end_life(struct sim *s)
+static void end_life(struct sim *s, bool has_lost_power)
 {
+    s->digest = s->broker ? core_digest(broker_core(s->broker)) : 0;
+    s->must_replay = s->broker != NULL && !has_lost_power;
     // The clients' connections end with the process, and they hear of it.
     struct map *links = s->links;
     s->links = NULL;
@@ -107,14 +119,14 @@ void sim_broker_kill(struct sim *s)
         return;
     sim_trace(s, "broker killed");
     disk_sim_crash_process(s->disk);
-    end_life(s);
+    end_life(s, false);
 }
 
 void sim_broker_power_cut(struct sim *s)
 {
     sim_trace(s, "power cut");
     disk_sim_power_cut(s->disk);
-    end_life(s);
+    end_life(s, true);
     truth_after_power_cut(s);
 }
 
@@ -131,7 +143,7 @@ void sim_broker_stop(struct sim *s)
     }
     if (!broker_is_stopped(s->broker))
         sim_fail(s, "the broker does not stop");
-    end_life(s);
+    end_life(s, false);
 }
 
 void sim_broker_settle(struct sim *s)
@@ -162,11 +174,6 @@ uint64_t world_broker_due_ms(struct sim *s)
 struct ledger *world_ledger(struct sim *s)
 {
     return s->broker ? broker_ledger(s->broker) : NULL;
-}
-
-uint64_t world_digest(struct sim *s)
-{
-    return core_digest(broker_core(s->broker));
 }
 
 bool world_log_bounds(struct sim *s, int32_t partition, int64_t *ret_start, int64_t *ret_end)

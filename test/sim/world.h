@@ -6,7 +6,6 @@
 
 uint64_t world_broker_due_ms(struct sim *s); // UINT64_MAX: nothing waits
 struct ledger *world_ledger(struct sim *s);  // NULL while the broker is down
-uint64_t world_digest(struct sim *s);        // of the core's hard state
 bool world_log_bounds(struct sim *s, int32_t partition, int64_t *ret_start, int64_t *ret_end);
 
 enum consumer_mode { CONSUMER_AUTO_COMMIT, CONSUMER_MANUAL_COMMIT, CONSUMER_COMMIT_FIRST };
