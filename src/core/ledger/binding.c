@@ -345,7 +345,7 @@ static void unbound_send(struct feed *f, struct ledger_range r)
         // An owner that nothing was sent to yet may fetch under a name that we do not expect.
         bool owner_unseen = s && !s->manual && !s->sent_any;
         if (owner_unseen || group_knows(gp->group, &f->conn->who))
-            runs_flag(gp, r.from, r.to, RUN_INCOMPLETE, true);
+            gp_uncover(gp, r.from, r.to);
     }
 }
 

@@ -281,7 +281,7 @@ static void gp_stop(struct gp *gp)
     gp->k_external = false;
     gp->k_txn_only = true;
     gp->folded = (struct counters){0};
-    gp->altered.range = gp->regressed.range = gp->late = (struct ledger_range){0, 0};
+    gp->altered.range = gp->regressed.range = gp->late = gp->early = (struct ledger_range){0, 0};
 }
 
 void ledger_group_removed(struct ledger *l, struct ledger_time t, struct str group,

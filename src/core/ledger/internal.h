@@ -36,7 +36,7 @@ enum ledger_limits {
 };
 
 enum run_flags {
-    RUN_INCOMPLETE = 1, // coverage: what was sent of it is not fully known
+    RUN_INCOMPLETE = 1, // coverage: it may have been sent more often than n says
     RUN_EXPIRED = 2,
     RUN_ABANDONED = 4,
 };
@@ -143,6 +143,7 @@ struct gp {
     struct k_mark regressed;
     struct ledger_range late; // sent late to late_spell after it had ended
     uint32_t late_spell;
+    struct ledger_range early; // may have been sent before accounting began, or began lower
     int64_t asked;             // last OffsetFetch answer: -1 none, -2 never asked, -3 error
     uint64_t moved_ms;         // K or the sent end moved last
     uint64_t sent_ms;          // last send to an owner
@@ -380,6 +381,7 @@ void run_split(struct gp *gp, int64_t at);
 void runs_merge(struct gp *gp);
 enum ledger_state run_state(const struct gp *gp, const struct run *r);
 void runs_flag(struct gp *gp, int64_t from, int64_t to, uint8_t flag, bool unsent_only);
+void gp_uncover(struct gp *gp, int64_t from, int64_t to); // coverage of it is incomplete
 void runs_count(const struct gp *gp, struct ledger_partition_view *ret);
 void runs_fold(struct gp *gp);
 int64_t runs_sent_end(const struct gp *gp);

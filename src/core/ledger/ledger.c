@@ -478,7 +478,7 @@ void ledger_overflow(struct ledger *l, struct ledger_time t, uint64_t conn)
             struct spell *s = open_spell(g->gps[i]);
             if (conn && (!s || (s->conn && s->conn != conn)))
                 continue;
-            runs_flag(g->gps[i], g->gps[i]->base, log_bounds(g->gps[i]).to, RUN_INCOMPLETE, true);
+            gp_uncover(g->gps[i], g->gps[i]->base, log_bounds(g->gps[i]).to);
         }
     }
 }

@@ -435,6 +435,10 @@ bool ledger_next_rebalance(const struct ledger *l, struct str group, size_t *it,
 // The state of one offset, and in how many spells it was sent (at most 3 is told apart).
 enum ledger_state ledger_state_of(const struct ledger *l, struct str group, struct uuid topic_id,
                                   int32_t partition, int64_t offset, uint32_t *ret_n);
+// Is that number all there was? False where a crash, an overflow or two that cannot be told apart
+// leave it a lower bound, and for what has folded.
+bool ledger_is_covered(const struct ledger *l, struct str group, struct uuid topic_id,
+                       int32_t partition, int64_t offset);
 // Do the states of every partition add up? False with the first that does not in *ret_why.
 bool ledger_verify(const struct ledger *l, struct buf *ret_why);
 

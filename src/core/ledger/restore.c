@@ -283,6 +283,7 @@ static void apply_partition(struct ledger *l, const struct ledger_partition_reco
     mark_fill(&gp->regressed, &r->regressed);
     gp->late = (struct ledger_range){r->late_from, r->late_to};
     gp->late_spell = r->late_spell;
+    gp->early = (struct ledger_range){r->early_from, r->early_to};
     for (int32_t i = 0; i < r->n_spells; i++)
         spell_fill(gp, spell_add(gp), &r->spells[i]);
     gp->next_spell = r->next_spell;
@@ -320,6 +321,7 @@ void ledger_set_replay(struct ledger *l, bool on)
 static void gp_crashed(struct gp *gp)
 {
     int64_t end = log_bounds(gp).to;
+    int64_t unsure = end;
     bool owned = false;
     for (size_t i = 0; i < gp->n_spells; i++) {
         struct spell *s = gp->spells[i];
@@ -332,10 +334,17 @@ static void gp_crashed(struct gp *gp)
             from = 0;
         if (from < end)
             s->zone = (struct ledger_range){from, end};
+        // From where it began it may have had, once more, what others had before.
+        if (s->sent_end < 0)
+            from = s->k_begin >= 0 ? s->k_begin : 0;
+        unsure = from < unsure ? from : unsure;
     }
-    if (!owned || gp->first < 0)
-        return;
-    runs_flag(gp, runs_sent_end(gp), end, RUN_INCOMPLETE, true);
+    // Somebody moved K beyond all that we know of, so somebody was there.
+    int64_t sent = gp->first < 0 ? end : runs_sent_end(gp);
+    if (gp->k > sent)
+        owned = true;
+    if (owned)
+        gp_uncover(gp, sent < unsure ? sent : unsure, end);
 }
 
 void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)

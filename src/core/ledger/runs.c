@@ -26,6 +26,7 @@ void gp_begin(struct gp *gp, int64_t first)
         // The first position is soft, but where accounting begins must outlive a crash.
         if (!gp->group->l->replay)
             gp->begun = gp->group->l->any_begun = true;
+        runs_flag(gp, gp->early.from, gp->early.to, RUN_INCOMPLETE, false);
         return;
     }
     if (first >= gp->first)
@@ -35,8 +36,22 @@ void gp_begin(struct gp *gp, int64_t first)
     if (gp->base > gp->first)
         return;
     run_insert(gp, 0, (struct run){.from = first});
+    int64_t was = gp->first;
     gp->first = gp->base = first;
+    runs_flag(gp, gp->early.from, gp->early.to < was ? gp->early.to : was, RUN_INCOMPLETE, false);
     runs_merge(gp);
+}
+
+void gp_uncover(struct gp *gp, int64_t from, int64_t to)
+{
+    if (from >= to)
+        return;
+    if (gp->first < 0 || from < gp->first) {
+        bool none = gp->early.from >= gp->early.to;
+        gp->early.from = none || from < gp->early.from ? from : gp->early.from;
+        gp->early.to = none || to > gp->early.to ? to : gp->early.to;
+    }
+    runs_flag(gp, from, to, RUN_INCOMPLETE, false);
 }
 
 size_t run_at(const struct gp *gp, int64_t offset)

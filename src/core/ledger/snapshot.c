@@ -254,6 +254,8 @@ static void put_gp(struct effects *fx, const struct gp *gp)
     r->late_from = gp->late.from;
     r->late_to = gp->late.to;
     r->late_spell = gp->late_spell;
+    r->early_from = gp->early.from;
+    r->early_to = gp->early.to;
     r->n_spells = (int32_t)gp->n_spells;
     r->spells = arena_array(fx->arena, gp->n_spells, sizeof *r->spells);
     for (size_t i = 0; i < gp->n_spells; i++)

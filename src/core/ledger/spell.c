@@ -70,6 +70,7 @@ struct spell *spell_add(struct gp *gp)
     gp->spells[gp->n_spells++] = s;
     s->id = gp->next_spell++;
     s->first_p = s->position = s->sent_end = s->acked_end = s->confirmed_end = -1;
+    s->k_begin = gp->k;
     s->k_end = s->k_before_last = s->last_commit = s->commit_step = -1;
     s->refused_k = s->lost_k = -1;
     s->attribution = LEDGER_CERTAIN;

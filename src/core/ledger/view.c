@@ -155,6 +155,15 @@ enum ledger_state ledger_state_of(const struct ledger *l, struct str group, stru
     return data_in(gp, offset, offset + 1) ? run_state(gp, &r) : LEDGER_NOT_DATA;
 }
 
+bool ledger_is_covered(const struct ledger *l, struct str group, struct uuid topic_id,
+                       int32_t partition, int64_t offset)
+{
+    const struct group *g = find_group(l, group);
+    const struct gp *gp = g ? find_gp(g, find_tp(l, topic_id, partition)) : NULL;
+    return gp && gp->first >= 0 && offset >= gp->base &&
+           !(gp->runs[run_at(gp, offset)].flags & RUN_INCOMPLETE);
+}
+
 static bool gp_adds_up(const struct gp *gp, struct buf *why)
 {
     struct ledger_partition_view v;
