@@ -61,8 +61,8 @@ struct sim {
     uint64_t trace_hash;
     uint64_t n_events;
     uint64_t n_lives;
-    uint64_t digest; // of the hard state of the life before
-    bool must_replay; // to the same
+    uint64_t digest;    // of the hard state of the life before
+    bool must_replay;   // to the same
     struct actor world; // owner of the plan's own events
     bool has_failed;
     char failure[512];
