@@ -33,7 +33,8 @@ strtoul strtoll strtoull strtod log log2 exp pow floor ceil round sqrt fmin fmax
 isnan isinf tolower toupper isalnum isalpha isdigit isspace strcasecmp
 __ctype_b_loc __ctype_tolower_loc __ctype_toupper_loc strncasecmp strdup strndup
 __errno_location __stack_chk_fail __memcpy_chk __memset_chk __memmove_chk __snprintf_chk
-__vsnprintf_chk __isoc23_strtol __isoc23_strtoul __isoc23_strtoll __isoc23_strtoull _GLOBAL_OFFSET_TABLE_
+__vsnprintf_chk __isoc23_strtol __isoc23_strtoul __isoc23_strtoll
+__isoc23_strtoull _GLOBAL_OFFSET_TABLE_
 """.split())
 
 # Absolute paths of one machine, and words that belong in a conversation, not in a repository.
