@@ -326,10 +326,12 @@ int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t
 
 static void resize(struct buf *b, size_t size)
 {
-    if (size > b->len)
-        memset(buf_extend(b, size - b->len), 0, size - b->len);
-    else
+    if (size <= b->len) {
         b->len = size;
+        return;
+    }
+    size_t more = size - b->len;
+    memset(buf_extend(b, more), 0, more);
 }
 
 static void put(struct buf *b, const uint8_t *data, size_t len, uint64_t pos)

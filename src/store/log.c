@@ -33,7 +33,8 @@ int log_close_clean(struct log *l)
     // A log that nothing was ever written to is recovered at no cost; most of a topic with many
     // partitions may be such, and a stop shall be quick.
     bool is_untouched = l->end == 0 && l->n_segments == 1;
-    int r = is_untouched ? 0 : log_sync(l);
+    // It leaves no marker, and none of an older life behind.
+    int r = is_untouched ? log_remove_mark(l) : log_sync(l);
     if (r == 0 && l->is_dirty && !is_untouched) {
         r = segment_write_indexes_durably(log_active(l));
         if (r == 0)

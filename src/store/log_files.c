@@ -89,6 +89,14 @@ int log_write_mark(struct log *l)
     return r;
 }
 
+int log_remove_mark(struct log *l)
+{
+    char path[SEGMENT_PATH_BYTES];
+    log_path(l, MARK_FILE, path);
+    int r = disk_unlink(l->disk, path);
+    return r == -ENOENT ? 0 : r;
+}
+
 int log_read_mark(struct log *l, struct log_mark *ret_mark)
 {
     char path[SEGMENT_PATH_BYTES];

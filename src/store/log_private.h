@@ -67,4 +67,5 @@ struct log_mark {
     uint64_t active_size;
 };
 MUST_USE int log_write_mark(struct log *l);
+MUST_USE int log_remove_mark(struct log *l); // fine when there is none
 MUST_USE int log_read_mark(struct log *l, struct log_mark *ret_mark);

@@ -10,6 +10,7 @@
 #include "wire/crc32c.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -106,7 +107,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(log_close_clean(l) == 0);
         args.was_clean = true;
         args.power_lost = false;
-        CHECK(log_open(&args, &l, &report) == 0);
+        if (log_open(&args, &l, &report) != 0) {
+            fprintf(stderr, "a log closed cleanly does not open: %s\n", report.text);
+            abort();
+        }
         CHECK(log_end(l) == end);
         read_all(l);
         log_close(l);
