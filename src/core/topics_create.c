@@ -40,14 +40,21 @@ static enum kerr check_room(const struct topics *ts, int64_t more, struct arena 
     return KERR_POLICY_VIOLATION;
 }
 
-static enum kerr check_new_name(const struct topics *ts, struct str name, struct arena *a,
-                                const char **ret_why)
+// Made by the broker itself when it is first needed: a client that came before it would give
+// the projection of the offsets a topic of the wrong shape.
+static bool is_reserved(struct str name)
+{
+    return str_eq_c(name, "__consumer_offsets");
+}
+
+static enum kerr check_new_name(const struct topics *ts, struct str name, bool is_internal,
+                                struct arena *a, const char **ret_why)
 {
     if (topic_name_check(name) != KERR_NONE) {
         *ret_why = topic_name_text(name, a);
         return KERR_INVALID_TOPIC_EXCEPTION;
     }
-    if (topics_by_name(ts, name)) {
+    if (topics_by_name(ts, name) || (!is_internal && is_reserved(name))) {
         *ret_why = arena_printf(a, "Topic '%.*s' already exists.", STR_FMT(name));
         return KERR_TOPIC_ALREADY_EXISTS;
     }
@@ -188,7 +195,7 @@ static enum kerr check_new_topic(const struct topics *ts,
         *ret_why = "Duplicate topic name.";
         return KERR_INVALID_REQUEST;
     }
-    enum kerr e = check_new_name(ts, t->name, a, ret_why);
+    enum kerr e = check_new_name(ts, t->name, false, a, ret_why);
     if (e == KERR_NONE)
         e = check_configs(t, a, ret_why);
     if (e != KERR_NONE)
@@ -312,7 +319,7 @@ enum kerr topics_decide_make(const struct topics *ts, const struct asker *a, str
                              int32_t partitions, bool is_internal, struct effects *fx)
 {
     const char *why;
-    enum kerr e = check_new_name(ts, name, fx->arena, &why);
+    enum kerr e = check_new_name(ts, name, is_internal, fx->arena, &why);
     if (e != KERR_NONE)
         return e;
     int32_t nth = 0;

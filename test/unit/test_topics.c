@@ -461,6 +461,17 @@ static void a_snapshot_gives_the_state_again(void **state)
     assert_non_null(topics_group_configs(f->ts, STR("g")));
 }
 
+static void the_offsets_topic_is_the_brokers_own(void **state)
+{
+    struct fixture *f = *state;
+    struct str name = STR("__consumer_offsets");
+    struct asker a = asker(f, 12);
+    assert_int_equal(create(f, "__consumer_offsets", 1), KERR_TOPIC_ALREADY_EXISTS);
+    assert_int_equal(topics_decide_make(f->ts, &a, name, 0, false, &f->fx),
+                     KERR_TOPIC_ALREADY_EXISTS);
+    assert_int_equal(topics_decide_make(f->ts, &a, name, 50, true, &f->fx), KERR_NONE);
+}
+
 static void a_topic_is_made_on_demand_once(void **state)
 {
     struct fixture *f = *state;
@@ -532,6 +543,7 @@ int main(void)
         TEST(settings_say_where_they_come_from),
         TEST(producer_ids_are_never_given_twice),
         TEST(a_snapshot_gives_the_state_again),
+        TEST(the_offsets_topic_is_the_brokers_own),
         TEST(a_topic_is_made_on_demand_once),
         TEST(kafkas_other_settings_are_known),
         TEST(every_default_passes_its_own_check),
