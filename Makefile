@@ -5,6 +5,7 @@
 #   make check        every test, all builds                (installs what is missing)
 #   make interop      clients of other registries and a real Apache Kafka beside tally
 #   make sim SEED=n   one simulated run, replayable
+#   make soak MINUTES=n   real clients while the broker is killed all the time
 #   make fuzz SECONDS=n   every decoder under libFuzzer
 #   make matrix       every example consumer under every drill
 #   make facts        schema/ against Kafka's own definitions
@@ -58,7 +59,7 @@ objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs)
 linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
-.PHONY: all demo check interop sim fuzz facts matrix lint install deps deps-interop clean unit \
+.PHONY: all demo check interop sim soak fuzz facts matrix lint install deps deps-interop clean unit \
   examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
@@ -125,6 +126,11 @@ $(B)/sim: $(call obj,$(wildcard test/sim/*.c)) $(sim_objs) $(B)/libtally.a
 $(B)/obj/test/sim/%.o: CFLAGS += -Itest/sim
 sim: $(B)/sim
 	$(Q)$(B)/sim --seed $(SEED) --minutes $(MINUTES) $(if $(V),--verbose)
+
+# Real clients and a broker that is killed all the time; SEED=n for one seed's dice.
+soak: all
+	$(Q)/usr/bin/python3 test/soak/soak.py --minutes $(MINUTES) \
+	  $(if $(filter command%,$(origin SEED)),--seed $(SEED))
 
 # --- Whole runs. Each installs what it lacks first. ---
 deps:
