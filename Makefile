@@ -41,7 +41,7 @@ ccache := $(shell command -v ccache 2>/dev/null)
 pkgs := libzstd liblz4 zlib jansson sqlite3
 # Only what every verb needs is linked; the rest is loaded where a verb needs it.
 CFLAGS += -std=gnu17 $(opt) -g $(warnings) $(san_$(SAN)) -D_GNU_SOURCE -Isrc -Iinclude -I$(B)/gen \
-  -MMD -MP $(shell pkg-config --cflags $(pkgs) 2>/dev/null)
+  -MMD -MP $(shell pkg-config --cflags $(pkgs) libpq 2>/dev/null)
 LDFLAGS += $(san_$(SAN))
 LDLIBS += $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lsnappy -lpthread -ldl -lm
 

@@ -1,0 +1,305 @@
+#include "client/libtally/consumer.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_HEADERS 64 // of a record; a callback sees the first of them
+#define NOBODY SIZE_MAX
+
+static void release(struct tally *t, struct held *h)
+{
+    size_t bytes = h->message->len + h->message->key_len;
+    t->held_bytes -= bytes < t->held_bytes ? bytes : t->held_bytes;
+    t->k.rd_kafka_message_destroy(h->message);
+}
+
+void store_drop(struct tally *t, const struct partition *p)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < t->n_held; i++) {
+        if (p && t->held[i].partition != p)
+            t->held[kept++] = t->held[i];
+        else
+            release(t, &t->held[i]);
+    }
+    t->n_held = kept;
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        if (!p || t->partitions[i] == p)
+            t->partitions[i]->end = t->partitions[i]->claim.next;
+    }
+}
+
+// The first n are stored, or stand with the dead letters.
+static void shift(struct tally *t, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct partition *p = t->held[i].partition;
+        p->claim.next = t->held[i].message->offset + 1;
+        release(t, &t->held[i]);
+    }
+    t->n_held -= n;
+    memmove(t->held, t->held + n, t->n_held * sizeof *t->held);
+}
+
+static size_t read_headers(struct tally *t, const rd_kafka_message_t *m,
+                           struct tally_header headers[MAX_HEADERS])
+{
+    rd_kafka_headers_t *all;
+    size_t n = 0;
+    if (t->k.rd_kafka_message_headers(m, &all) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return 0;
+    while (n < MAX_HEADERS &&
+           t->k.rd_kafka_header_get_all(all, n, &headers[n].name, &headers[n].value,
+                                        &headers[n].len) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        n++;
+    return n;
+}
+
+static int process(struct tally *t, const struct held *h, struct tally_error *error)
+{
+    const rd_kafka_message_t *m = h->message;
+    struct tally_header headers[MAX_HEADERS];
+    struct tally_record r = {
+        .topic = h->partition->topic,
+        .partition = m->partition,
+        .offset = m->offset,
+        .time_ms = t->k.rd_kafka_message_timestamp(m, NULL),
+        .key = m->key,
+        .key_len = m->key_len,
+        .value = m->payload,
+        .value_len = m->len,
+        .headers = headers,
+        .n_headers = read_headers(t, m, headers),
+        .claim_epoch = h->partition->claim.epoch,
+    };
+    struct tally_tx tx = {t};
+    return t->o.process(t->o.user, &r, &tx, error);
+}
+
+// One partition's new offset among the first n records held; -1: none of them is of it.
+static int64_t end_of(const struct tally *t, const struct partition *p, size_t n)
+{
+    for (size_t i = n; i > 0; i--) {
+        if (t->held[i - 1].partition == p)
+            return t->held[i - 1].message->offset + 1;
+    }
+    return -1;
+}
+
+// How an attempt to store ended, beside its code.
+struct attempt {
+    size_t bad;               // index of the record that does not fit; NOBODY
+    struct partition *fenced; // NULL
+    bool is_unknown;          // the COMMIT had no answer
+};
+
+static int advance_all(struct tally *t, size_t n, struct attempt *a, struct tally_error *error)
+{
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        struct partition *p = t->partitions[i];
+        int64_t end = end_of(t, p, n);
+        if (n == 0 && p->state == PARTITION_OWNED && p->eof > p->claim.next)
+            end = p->eof;
+        if (end < 0)
+            continue;
+        bool is_ours = false;
+        int result = claim_advance(&t->group, &p->claim, end, &is_ours, error);
+        if (result < 0)
+            return result;
+        if (!is_ours) {
+            a->fenced = p;
+            return tally_error_set(error, TALLY_AGAIN, "another copy has claimed %s/%d", p->topic,
+                                   (int)p->claim.partition);
+        }
+    }
+    return 0;
+}
+
+// One transaction: the first n records held and their offsets. The records come last into the
+// database and the offsets after them, so that its locks are held as shortly as can be.
+static int attempt(struct tally *t, size_t n, bool skips, struct attempt *a,
+                   struct tally_error *error)
+{
+    *a = (struct attempt){.bad = NOBODY};
+    int result = sink_connect(t->sink, error);
+    if (result == 0)
+        result = sink_begin(t->sink, error);
+    for (size_t i = 0; result == 0 && !skips && i < n; i++) {
+        result = process(t, &t->held[i], error);
+        if (result == TALLY_UNFIT)
+            a->bad = i;
+    }
+    if (result == 0)
+        result = advance_all(t, n, a, error);
+    if (result == 0) {
+        result = sink_commit(t->sink, error);
+        a->is_unknown = result == TALLY_DATABASE;
+    }
+    if (result < 0)
+        sink_rollback(t->sink);
+    return result;
+}
+
+static int dead_letter(struct tally *t, const struct tally_error *why)
+{
+    struct held *h = &t->held[0];
+    struct tally_error error;
+    if (!t->o.dead_letter) {
+        tally_error_set(&error, TALLY_UNFIT, "%s/%d/%" PRId64 ": %s", h->partition->topic,
+                        (int)h->message->partition, h->message->offset, why->text);
+        return consumer_fail(t, &error);
+    }
+    int result;
+    while ((result = dead_write(t, h->message, why, &error)) == TALLY_KAFKA) {
+        if (consumer_wait(t, &t->kafka, &error) < 0)
+            return t->failure.code;
+    }
+    if (result < 0)
+        return consumer_fail(t, &error);
+    consumer_restored(&t->kafka);
+    return 0;
+}
+
+// After a COMMIT without an answer nothing is done before it is known what the database holds.
+// The read does not wait for a transaction that is still on its way there: should that arrive
+// later, the compare-and-set of the next one fails and we read again.
+static int look_up(struct tally *t, size_t n, bool *ret_is_stored, struct tally_error *error)
+{
+    int result = sink_connect(t->sink, error);
+    if (result < 0)
+        return result;
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        struct partition *p = t->partitions[i];
+        int64_t end = end_of(t, p, n), next, epoch;
+        if (end < 0)
+            continue;
+        result = claim_read(&t->group, &p->claim, &next, &epoch, error);
+        if (result < 0)
+            return result;
+        t->stats.recovered++;
+        *ret_is_stored = next >= end;
+        consumer_event(t, TALLY_EVENT_RECOVERED, p,
+                       "%s/%d: a COMMIT had no answer; the database holds offset %" PRId64
+                       ": it was %s",
+                       p->topic, (int)p->claim.partition, next, next >= end ? "done" : "not done");
+        return 0; // the others were in the same transaction
+    }
+    return 0;
+}
+
+static void lose(struct tally *t, struct partition *p)
+{
+    t->stats.fenced++;
+    consumer_event(t, TALLY_EVENT_FENCED, p,
+                   "%s/%d: another copy has claimed it or moved its offset; rolled back", p->topic,
+                   (int)p->claim.partition);
+    partition_lose(t, p);
+}
+
+static void stored(struct tally *t, size_t n, bool skips)
+{
+    consumer_restored(&t->database);
+    t->stats.transactions++;
+    if (skips)
+        t->stats.dead_letters += n;
+    else
+        t->stats.records += n;
+    if (n == 0) {
+        for (size_t i = 0; i < t->n_partitions; i++) {
+            struct partition *p = t->partitions[i];
+            if (p->state == PARTITION_OWNED && p->eof > p->claim.next)
+                p->claim.next = p->end = p->eof;
+        }
+    }
+    shift(t, n);
+}
+
+// Waits until the unanswered COMMIT is known. 1: it was done.
+static int settle(struct tally *t, size_t n, struct tally_error *error)
+{
+    bool is_stored = false;
+    int result;
+    while ((result = look_up(t, n, &is_stored, error)) < 0) {
+        if (result != TALLY_DATABASE && result != TALLY_AGAIN)
+            return consumer_fail(t, error);
+        if (consumer_wait(t, &t->database, error) < 0)
+            return t->failure.code;
+        if (atomic_load(&t->stop))
+            return 0;
+    }
+    return is_stored ? 1 : 0;
+}
+
+// Stores the first n. 0: something was stored, or dropped, and the caller goes on with what is
+// left. Otherwise the error is kept.
+static int store_some(struct tally *t, size_t n, bool skips)
+{
+    struct attempt a;
+    struct tally_error error;
+    int result = attempt(t, n, skips, &a, &error);
+    if (result == 0) {
+        stored(t, n, skips);
+        return 0;
+    }
+    if (a.fenced) {
+        lose(t, a.fenced);
+        return 0;
+    }
+    if (a.is_unknown && n > 0) {
+        int known = settle(t, n, &error);
+        if (known == 1)
+            stored(t, n, skips);
+        return known < 0 ? known : 0;
+    }
+    if (result == TALLY_UNFIT) {
+        // What came before it first, alone; or, when nobody knows which it was, a half.
+        if (n > 1)
+            return store_some(t, a.bad == NOBODY ? n / 2 : a.bad ? a.bad : 1, false);
+        result = n == 1 ? dead_letter(t, &error) : consumer_fail(t, &error);
+        return result < 0 ? result : store_some(t, 1, true);
+    }
+    if (result == TALLY_DATABASE || result == TALLY_AGAIN)
+        return consumer_wait(t, &t->database, &error);
+    return consumer_fail(t, &error);
+}
+
+int store_flush(struct tally *t)
+{
+    int result = 0;
+    while (result == 0 && t->n_held > 0) {
+        // Told to stop while the database is away: nothing of this is stored, and that is fine.
+        if (t->database.since_ms && atomic_load(&t->stop)) {
+            store_drop(t, NULL);
+            return 0;
+        }
+        result = store_some(t, t->n_held, false);
+    }
+    for (size_t i = 0; result == 0 && i < t->n_partitions; i++) {
+        const struct partition *p = t->partitions[i];
+        if (p->state == PARTITION_OWNED && p->eof > p->claim.next && !t->database.since_ms)
+            return store_some(t, 0, false);
+    }
+    return result;
+}
+
+void store_commit_to_kafka(struct tally *t, bool is_last)
+{
+    int64_t now = consumer_now_ms();
+    if (!is_last && now - t->committed_at_ms < CONSUMER_COMMIT_MS)
+        return;
+    t->committed_at_ms = now;
+    rd_kafka_topic_partition_list_t *list =
+        t->k.rd_kafka_topic_partition_list_new((int)t->n_partitions + 1);
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        struct partition *p = t->partitions[i];
+        if (p->state != PARTITION_OWNED || p->committed == p->claim.next)
+            continue;
+        t->k.rd_kafka_topic_partition_list_add(list, p->topic, p->claim.partition)->offset =
+            p->claim.next;
+        p->committed = p->claim.next;
+    }
+    if (list->cnt > 0)
+        t->k.rd_kafka_commit(t->consumer, list, is_last ? 0 : 1);
+    t->k.rd_kafka_topic_partition_list_destroy(list);
+}
