@@ -177,12 +177,13 @@ static void postgres_rollback(struct sink *s)
         (void)execute(p, "ROLLBACK", NULL);
 }
 
-// Parameters as libpq takes them. Numbers go as text, so that the server fits them to the column.
+// Parameters as libpq takes them. Numbers and text go as text, so that the server fits them to the
+// column, whatever its type; bytes go as they are.
 struct parameters {
     const char **values;
     int *lengths;
     int *formats;
-    char *numbers;
+    char *texts; // terminated copies, one after the other
 };
 
 static void free_parameters(struct parameters *w)
@@ -190,42 +191,55 @@ static void free_parameters(struct parameters *w)
     free(w->values);
     free(w->lengths);
     free(w->formats);
-    free(w->numbers);
+    free(w->texts);
+}
+
+// Returns how much of `at` it took.
+static size_t make_text(const struct tally_value *v, char *at)
+{
+    if (v->type == TALLY_INT)
+        return (size_t)snprintf(at, NUMBER_MAX, "%lld", (long long)v->integer) + 1;
+    if (v->type == TALLY_REAL)
+        return (size_t)snprintf(at, NUMBER_MAX, "%.17g", v->real) + 1;
+    if (v->len)
+        memcpy(at, v->data, v->len);
+    at[v->len] = 0;
+    return v->len + 1;
 }
 
 static int make_parameters(const struct tally_value *values, size_t n, struct parameters *ret,
                            struct tally_error *error)
 {
+    size_t bytes = 1;
+    for (size_t i = 0; i < n; i++) {
+        if (values[i].len > INT32_MAX)
+            return tally_error_set(error, TALLY_UNFIT, "a value of %zu bytes", values[i].len);
+        if (values[i].type == TALLY_TEXT && values[i].len &&
+            memchr(values[i].data, 0, values[i].len))
+            return tally_error_set(error, TALLY_UNFIT, "a NUL byte in text");
+        bytes += values[i].type == TALLY_TEXT ? values[i].len + 1 : NUMBER_MAX;
+    }
     struct parameters w = {
         .values = calloc(n + 1, sizeof *w.values),
         .lengths = calloc(n + 1, sizeof *w.lengths),
         .formats = calloc(n + 1, sizeof *w.formats),
-        .numbers = calloc(n + 1, NUMBER_MAX),
+        .texts = malloc(bytes),
     };
-    int result = 0;
-    if (!w.values || !w.lengths || !w.formats || !w.numbers)
-        result = tally_error_set(error, TALLY_NO_MEMORY, "out of memory for %zu parameters", n);
-    for (size_t i = 0; result == 0 && i < n; i++) {
+    if (!w.values || !w.lengths || !w.formats || !w.texts) {
+        free_parameters(&w);
+        return tally_error_set(error, TALLY_NO_MEMORY, "out of memory for %zu parameters", n);
+    }
+    char *at = w.texts;
+    for (size_t i = 0; i < n; i++) {
         const struct tally_value *v = &values[i];
-        char *number = w.numbers + i * NUMBER_MAX;
-        if (v->type == TALLY_INT || v->type == TALLY_REAL) {
-            if (v->type == TALLY_INT)
-                snprintf(number, NUMBER_MAX, "%lld", (long long)v->integer);
-            else
-                snprintf(number, NUMBER_MAX, "%.17g", v->real);
-            w.values[i] = number;
-        } else if (v->type != TALLY_NULL) {
-            // Binary text is its bytes: no copy to terminate it, and a NUL is seen by the server.
-            if (v->len > INT32_MAX)
-                result = tally_error_set(error, TALLY_UNFIT, "a value of %zu bytes", v->len);
+        if (v->type == TALLY_BYTES) {
             w.values[i] = v->len ? v->data : "";
             w.lengths[i] = (int)v->len;
             w.formats[i] = 1;
+        } else if (v->type != TALLY_NULL) {
+            w.values[i] = at;
+            at += make_text(v, at);
         }
-    }
-    if (result < 0) {
-        free_parameters(&w);
-        return result;
     }
     *ret = w;
     return 0;
@@ -284,7 +298,7 @@ static int postgres_run(struct sink *s, const char *sql, const struct tally_valu
 {
     struct postgres_sink *p = self(s);
     char name[16];
-    struct parameters w;
+    struct parameters w = {0};
     int result = prepare(p, sql, name, error);
     if (result == 0)
         result = make_parameters(values, n_values, &w, error);

@@ -152,11 +152,11 @@ static int bind_one(struct sqlite_sink *q, sqlite3_stmt *h, int at, const struct
     return SQLITE_MISUSE;
 }
 
-static int bind(struct sqlite_sink *q, sqlite3_stmt *h, const struct tally_value *values, size_t n,
-                struct tally_error *error)
+static int bind_all(struct sqlite_sink *q, sqlite3_stmt *h, const struct tally_value *values,
+                    size_t n, struct tally_error *error)
 {
     for (size_t i = 0; i < n; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "$%zu", i + 1);
         int at = q->api.sqlite3_bind_parameter_index(h, name);
         if (at > 0 && bind_one(q, h, at, &values[i]) != SQLITE_OK)
@@ -205,12 +205,12 @@ static int sqlite_run(struct sink *s, const char *sql, const struct tally_value 
                       struct tally_error *error)
 {
     struct sqlite_sink *q = self(s);
-    sqlite3_stmt *h;
-    bool is_kept;
+    sqlite3_stmt *h = NULL;
+    bool is_kept = false;
     int result = prepare(q, sql, &h, &is_kept, error);
     if (result < 0)
         return result;
-    result = bind(q, h, values, n_values, error);
+    result = bind_all(q, h, values, n_values, error);
     int rc = SQLITE_DONE;
     while (result == 0 && (rc = q->api.sqlite3_step(h)) == SQLITE_ROW) {
         if (row)
