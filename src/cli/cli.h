@@ -25,6 +25,7 @@ int cli_group(int argc, char **argv);
 int cli_report(int argc, char **argv);
 int cli_drill(int argc, char **argv);
 int cli_consume(int argc, char **argv);
+int cli_bench(int argc, char **argv);
 
 // Prints "tally VERB: ..." on stderr; returns CLI_COULD_NOT_RUN.
 int cli_fail(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));

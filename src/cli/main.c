@@ -15,6 +15,7 @@ static const struct cli_verb verbs[] = {
     {"produce", cli_produce, "feed a file or standard input into a topic"},
     {"consume", cli_consume, "into SQLite or PostgreSQL, every record exactly once"},
     {"group", cli_group, "list, describe and reset consumer groups; set what is expected"},
+    {"bench", cli_bench, "load on any Kafka-protocol address: throughput and latency"},
 };
 
 static int usage(FILE *to)

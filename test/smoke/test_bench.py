@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""tally bench as a program: every kind of load on a tally, and addresses that are no broker.
+
+usage: test_bench.py [TALLY]       ends with "N passed, N failed"
+"""
+import json
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TALLY = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "build/tally")
+PATIENCE_S = 60
+
+
+class Server:
+    def __enter__(self):
+        self.child = subprocess.Popen([TALLY, "serve", "--memory", "--listen", "127.0.0.1:0",
+                                       "--set", "group.initial.rebalance.delay.ms=0"],
+                                      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        line = self.child.stdout.readline().decode()
+        self.address = re.fullmatch(r"ready (\S+)\n", line).group(1)
+        return self
+
+    def __exit__(self, *_):
+        self.child.terminate()
+        assert self.child.wait(PATIENCE_S) == 0
+
+
+def bench(address, *args):
+    return subprocess.run([TALLY, "bench", "--bootstrap", address, *args], text=True,
+                          capture_output=True, timeout=PATIENCE_S)
+
+
+def results(address, *args):
+    done = bench(address, *args, "--json")
+    assert done.returncode == 0 and not done.stderr, done
+    return json.loads(done.stdout)["results"]
+
+
+def test_without_a_kind_it_produces_consumes_and_measures_latency():
+    with Server() as s:
+        got = results(s.address, "--seconds", "0.3", "--partitions", "3", "--rate", "1000")
+        assert [r["kind"] for r in got] == ["produce", "consume", "latency"], got
+        assert all(r["records"] > 0 and r["latency_ms"]["max"] > 0 for r in got), got
+        done = subprocess.run([TALLY, "topic", "list", "--bootstrap", s.address], text=True,
+                              capture_output=True)
+        assert "tally-bench" not in done.stdout, done
+
+
+def test_it_stores_exactly_what_it_says():
+    with Server() as s:
+        for acks in "all", "1", "0":
+            [r] = results(s.address, "produce", "--records", "1000", "--batch-bytes", "10000",
+                          "--record-size", "100", "--partitions", "4", "--connections", "3",
+                          "--acks", acks, "--topic", f"t{acks}", "--keep")
+            [c] = results(s.address, "consume", "--records", str(r["records"]), "--topic",
+                          f"t{acks}", "--connections", "2")
+            assert r["records"] >= 1000 and c["records"] >= r["records"], (r, c)
+
+
+def test_groups_commits_and_connections():
+    with Server() as s:
+        got = results(s.address, "group", "commit", "connect", "--members", "20", "--leave",
+                      "--records", "500", "--connections", "50", "--partitions", "7")
+        group, commit, connect = got
+        assert group["records"] == 20 and group["rebalance_ms"] > 0, group
+        assert commit["records"] >= 500, commit
+        assert connect["records"] == 50, connect
+
+
+def test_an_empty_topic_cannot_be_consumed():
+    with Server() as s:
+        done = bench(s.address, "consume")
+        assert done.returncode == 2 and "is empty" in done.stderr, done
+
+
+def test_a_dead_address_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = bench(f"127.0.0.1:{port}")
+    assert done.returncode == 2 and "nothing listens" in done.stderr, done
+    assert not done.stdout, done
+
+
+def test_an_address_that_says_nothing_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = bench(f"127.0.0.1:{silent.getsockname()[1]}")
+    assert done.returncode == 2 and "does not answer" in done.stderr, done
+
+
+def test_a_foreign_address_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        def answer():
+            c, _ = web.accept()
+            c.recv(4096)
+            c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            c.close()
+        t = threading.Thread(target=answer)
+        t.start()
+        done = bench(f"127.0.0.1:{web.getsockname()[1]}")
+        t.join(PATIENCE_S)
+    assert done.returncode == 2 and "does not speak the Kafka protocol" in done.stderr, done
+
+
+def test_bad_options_are_said():
+    for args, word in ((["fly"], "no kind of load"), (["--acks", "2"], "--acks"),
+                       (["--connections", "0"], "--connections"), (["--seconds", "x"], "--seconds"),
+                       (["--record-size", "1"], "--record-size")):
+        done = bench("127.0.0.1:1", *args)
+        assert done.returncode == 2 and word in done.stderr, done
+
+
+def test_help_has_examples():
+    done = subprocess.run([TALLY, "bench", "--help"], text=True, capture_output=True)
+    assert done.returncode == 0 and "examples:" in done.stdout and not done.stderr, done
+
+
+def run_all(names):
+    tests = [(n, f) for n, f in sorted(names.items()) if n.startswith("test_") and callable(f)]
+    failed = 0
+    for name, run in tests:
+        try:
+            run()
+            print(f"ok      {name}")
+        except Exception as e:  # each failure is a line of its own, the others still run
+            failed += 1
+            print(f"FAILED  {name}: {type(e).__name__}: {e}")
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    run_all(globals())
