@@ -332,7 +332,7 @@ void channel_send(struct broker *b, struct request *r)
     kw_out_free(&out);
 }
 
-void request_sending(struct request *r, struct uuid topic_id, struct str topic, int32_t partition,
+void request_sending(struct request *r, struct uuid topic_id, int32_t partition,
                      struct ledger_range range, uint64_t end_bytes)
 {
     struct broker *b = r->broker;
@@ -346,12 +346,14 @@ void request_sending(struct request *r, struct uuid topic_id, struct str topic, 
     c->ranges[c->n_ranges++] = (struct sent_range){topic_id, partition, range.from};
     if (!b->tap.on_event)
         return;
+    // A Fetch by topic id (v13+) names no topic.
+    const struct topic *t = topics_by_id(b->core->topics, topic_id);
     struct tap_event e = {.kind = TAP_SENT,
                           .conn = c->id,
                           .listener = c->peer.listener,
                           .client_id = r->asker.client_id,
                           .topic_id = topic_id,
-                          .topic = topic,
+                          .topic = t ? t->name : STR_EMPTY,
                           .partition = partition,
                           .offset = range.from,
                           .end = range.to};

@@ -80,7 +80,7 @@ void request_wait(struct request *r, uint64_t due_ms);
 
 // From on_leave: records of the partition are in the answer that is about to be written. Tells
 // the ledger and whoever watches, and remembers it so that an answer that was cut is taken back.
-void request_sending(struct request *r, struct uuid topic_id, struct str topic, int32_t partition,
+void request_sending(struct request *r, struct uuid topic_id, int32_t partition,
                      struct ledger_range range, uint64_t end_bytes);
 
 // A request by its token; NULL when it was answered or its connection is gone.

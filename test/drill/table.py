@@ -37,6 +37,15 @@ ROWS = [
     ("offset-reset", "exactly-once", ("manual_commit", {}), ("exactly_once", {})),
 ]
 
+# Their auto commit writes only what an earlier poll or handler gave out, and librdkafka's what is
+# in hand: there this drill has nothing to find.
+PASSES_TOO = {("auto-commit-miss", client, "auto_commit") for client in ("java", "go", "node")}
+# kafkajs has no callback before partitions are taken away, so right code may still repeat what is
+# in hand (seen: one record in some runs). There the right consumer is judged as at-least-once.
+AT_LEAST_ONCE = {("rolling-restart", "node", "manual_commit")}
+# Their default commit intervals are 5 s: twenty commits and three kills take longer than 90 s.
+TIMEOUT_S = {("auto-commit-miss", "java"): 170, ("auto-commit-miss", "go"): 170}
+
 # What must be found, where a wrong consumer is caught.
 FINDS = {"auto-commit-miss": "missed", "commit-first-miss": "missed",
          "partitions-added": "missed", "retention-overtook": "missed"}
@@ -58,10 +67,15 @@ def command(client, consumer):
         jars = ROOT / "build/examples/java"
         name = "".join(part.capitalize() for part in consumer.split("_"))
         return ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/classes:{jars}/jars/*",
-                name] + args
+                "example." + name] + args
     if client == "go":
         return [str(ROOT / "build/examples/go" / consumer)] + args
     return ["node", str(ROOT / "build/examples/node" / f"{consumer}.js")] + args
+
+
+def has_consumer(client, consumer):
+    """Java, Go and Node have no exactly_once yet; everything else must be there."""
+    return consumer != "exactly_once" or client in ("c", "python")
 
 
 def read_output(keep):
@@ -110,7 +124,7 @@ def check_truth(drill, seen):
 def run(args, client, case, expect, consumer, env, verdict):
     keep = pathlib.Path(tempfile.mkdtemp(prefix="tally-table."))
     argv = [args.tally, "drill", case, "--expect", expect, "--json", "--keep", str(keep),
-            "--timeout", "90"]
+            "--timeout", str(TIMEOUT_S.get((case, client), 90))]
     cmd = command(client, consumer)
     if consumer == "auto_commit" and client in ("c", "python"):
         cmd.append("auto.commit.interval.ms=1000")
@@ -159,8 +173,14 @@ def main():
         for case, expect, wrong, right in ROWS:
             if args.case and case not in args.case.split(","):
                 continue
-            jobs.append((client, case, expect, *wrong, "fail"))
-            jobs.append((client, case, expect, *right, "pass"))
+            for consumer, verdict in ((wrong, "fail"), (right, "pass")):
+                if (case, client, consumer[0]) in PASSES_TOO:
+                    verdict = "pass"
+                judged = expect
+                if (case, client, consumer[0]) in AT_LEAST_ONCE and verdict == "pass":
+                    judged = "at-least-once"
+                if has_consumer(client, consumer[0]):
+                    jobs.append((client, case, judged, *consumer, verdict))
     bad = 0
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for row in pool.map(lambda j: run(args, *j), jobs):

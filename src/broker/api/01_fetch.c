@@ -136,7 +136,7 @@ static void on_leave(struct request *r, void *response, uint64_t end_bytes)
         if (part->slice.len == 0)
             continue;
         if (end_bytes > 0)
-            request_sending(r, part->topic_id, part->topic->topic, part->in->partition,
+            request_sending(r, part->topic_id, part->in->partition,
                             (struct ledger_range){part->in->fetch_offset, part->slice.end_offset},
                             end_bytes);
         partitions_release_later(broker_partitions(r->broker), &part->slice);
