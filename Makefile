@@ -8,6 +8,8 @@
 #   make soak MINUTES=n   real clients while the broker is killed all the time
 #   make fuzz SECONDS=n   every decoder under libFuzzer
 #   make matrix       every example consumer under every drill
+#   make soak-consume MINUTES=n   tally consume under kills, frozen copies, cut connections
+#   make red-consume  the same without each safeguard: must be noticed
 #   make facts        schema/ against Kafka's own definitions
 #   make lint         house rules, formatting, clang-tidy
 #   make install DESTDIR= PREFIX=/usr/local
@@ -60,7 +62,7 @@ linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
 .PHONY: all demo check interop sim soak fuzz facts matrix lint install deps deps-interop clean unit \
-  examples examples-c examples-java examples-go examples-node
+  libtally consume-bugs soak-consume red-consume examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
 $(B)/tally: $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a
@@ -155,12 +157,23 @@ lint: all
 	$(Q)clang-tidy --quiet $$(git ls-files 'src/*.c') -- $(filter-out -Werror -MMD -MP,$(CFLAGS))
 
 PREFIX ?= /usr/local
-install: all
+install: all libtally
 	install -D -m 755 $(B)/tally $(DESTDIR)$(PREFIX)/bin/tally
+	install -D -m 644 include/tally.h $(DESTDIR)$(PREFIX)/include/tally.h
+	install -D -m 644 $(B)/lib/libtally.a $(DESTDIR)$(PREFIX)/lib/libtally.a
+	install -D -m 755 $(B)/lib/libtally.so.$(lib_abi) $(DESTDIR)$(PREFIX)/lib/libtally.so.$(lib_abi)
+	ln -sf libtally.so.$(lib_abi) $(DESTDIR)$(PREFIX)/lib/libtally.so
+	install -D -m 644 $(B)/lib/libtally.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/libtally.pc
+	install -D -m 644 docs/man/libtally.3 $(DESTDIR)$(PREFIX)/share/man/man3/libtally.3
+	install -D -m 644 docs/man/tally-consume.1 $(DESTDIR)$(PREFIX)/share/man/man1/tally-consume.1
 
 # --- Example consumers. C needs what Debian has, the others their own registries. ---
 examples: examples-c examples-java examples-go examples-node
 examples-c: $(patsubst examples/c/%.c,build/examples/c/%,$(wildcard examples/c/*.c))
+build/examples/c/libtally_%: examples/c/libtally_%.c include/tally.h $(B)/lib/libtally.a
+	@echo "  CC   $@"
+	$(Q)mkdir -p $(@D) && gcc -std=gnu17 -O2 -g -Wall -Wextra -Werror -Iinclude -o $@ $< \
+	  $(B)/lib/libtally.a -lpthread -ldl
 build/examples/c/%: examples/c/%.c examples/c/example.h
 	@echo "  CC   $@"
 	$(Q)mkdir -p $(@D) && gcc -std=gnu17 -O2 -g -Wall -Wextra -Werror -D_GNU_SOURCE -o $@ $< \
@@ -187,7 +200,50 @@ build/examples/node/.stamp: $(wildcard examples/node/*)
 	  { echo "examples-node: npm failed (no registry?)" >&2; exit 1; }
 	$(Q)touch $@
 
+# --- libtally as a library of its own: nothing of src/base, loads what it needs by itself. ---
+lib_srcs := $(wildcard src/client/libtally/*.c)
+pic_objs := $(patsubst %.c,$(B)/pic/%.o,$(lib_srcs))
+lib_abi := 0
+$(B)/pic/%.o: %.c $(B)/gen/.stamp
+	@echo "  CC   $< (libtally)"
+	$(Q)mkdir -p $(@D) && $(ccache) $(CC) $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
+# Names that are not of the interface stay inside, also in the static library.
+$(B)/lib/libtally.a: $(pic_objs)
+	@echo "  AR   $@"
+	$(Q)mkdir -p $(@D) && ld -r -o $(B)/pic/libtally.o $^ && \
+	  objcopy --localize-hidden $(B)/pic/libtally.o && rm -f $@ && ar rcs $@ $(B)/pic/libtally.o
+$(B)/lib/libtally.so: $(pic_objs)
+	@echo "  LINK $@"
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -shared -Wl,-soname,libtally.so.$(lib_abi) \
+	  -Wl,-z,defs -o $@.$(lib_abi) $^ -lpthread -ldl && ln -sf libtally.so.$(lib_abi) $@
+$(B)/lib/libtally.pc: Makefile FORCE
+	$(Q)mkdir -p $(@D) && printf '%s\n' 'prefix=$(PREFIX)' 'Name: libtally' \
+	  'Description: Kafka topics into SQLite or PostgreSQL, each record exactly once' \
+	  'Version: 0.1.0' 'Libs: -L$${prefix}/lib -ltally' 'Libs.private: -lpthread -ldl' \
+	  'Cflags: -I$${prefix}/include' >$@
+FORCE:
+libtally: $(B)/lib/libtally.a $(B)/lib/libtally.so $(B)/lib/libtally.pc
+
+# --- tally consume under kills; and without each of its safeguards, which must be noticed. ---
+bugs := no-fence no-compare blind kafka-offsets
+bug_of = $(if $(filter kafka-offsets,$(1)),-DTALLY_BUG_KAFKA_OFFSETS -DTALLY_BUG_BLIND,\
+  -DTALLY_BUG_$(shell echo $(1) | tr a-z- A-Z_))
+define bug_rule
+build/bugs/tally-$(1): $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a \
+  src/client/libtally/claim.c src/client/libtally/partition.c
+	@echo "  CC   $$@"
+	$$(Q)mkdir -p build/bugs && $(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(call bug_of,$(1)) \
+	  $(LDFLAGS) -o $$@ src/client/libtally/claim.c src/client/libtally/partition.c \
+	  $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a $(LDLIBS)
+endef
+$(foreach b,$(bugs),$(eval $(call bug_rule,$(b))))
+consume-bugs: $(addprefix build/bugs/tally-,$(bugs))
+soak-consume: deps all
+	$(Q)/usr/bin/python3 test/consume/kills.py --seconds $$(( $(MINUTES) * 60 )) $(SOAK)
+red-consume: deps all consume-bugs
+	$(Q)/usr/bin/python3 test/consume/red.py
+
 clean:
 	rm -rf build
 
--include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/obj $(B)/pic -name '*.d' 2>/dev/null)

@@ -380,6 +380,10 @@ static int run(struct consume *c)
 
 int cli_consume(int argc, char **argv)
 {
+    struct sigaction stop = {.sa_handler = on_stop}, counters = {.sa_handler = on_counters};
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGUSR1, &counters, NULL);
     struct consume *c = calloc(1, sizeof *c);
     if (!c)
         return cli_fail("consume", "out of memory");
@@ -397,13 +401,8 @@ int cli_consume(int argc, char **argv)
     char why[MAPPING_WHY_MAX];
     if (status == 0 && !mapping_new(&c->m, &c->mapping, why))
         status = cli_fail("consume", "%s", why);
-    if (status == 0) {
-        struct sigaction stop = {.sa_handler = on_stop}, counters = {.sa_handler = on_counters};
-        sigaction(SIGTERM, &stop, NULL);
-        sigaction(SIGINT, &stop, NULL);
-        sigaction(SIGUSR1, &counters, NULL);
+    if (status == 0)
         status = run(c);
-    }
     mapping_free(c->mapping);
     free(c);
     return status;

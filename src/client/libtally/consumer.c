@@ -111,6 +111,21 @@ static struct partition *partition_of(const struct tally *t, const rd_kafka_mess
     return partition_find(t, t->k.rd_kafka_topic_name(m->rkt), m->partition);
 }
 
+static void stop_fatal(struct tally *t)
+{
+    struct tally_error error;
+    char why[256] = "";
+    rd_kafka_resp_err_t rc = t->k.rd_kafka_fatal_error(t->consumer, why, sizeof why);
+    if (rc == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+        tally_error_set(&error, TALLY_INVALID,
+                        "group %s: another copy has joined with the same group.instance.id; give "
+                        "each copy its own",
+                        t->o.group);
+    else
+        tally_error_set(&error, TALLY_KAFKA, "group %s: %s", t->o.group, why);
+    consumer_fail(t, &error);
+}
+
 static void stop_with(struct tally *t, enum tally_code code, const char *what,
                       const rd_kafka_message_t *m)
 {
@@ -150,7 +165,7 @@ static void on_error(struct tally *t, const rd_kafka_message_t *m)
         consumer_outage(t, &t->kafka, &error);
         return;
     case RD_KAFKA_RESP_ERR__FATAL:
-        stop_with(t, TALLY_KAFKA, "fatal", m);
+        stop_fatal(t);
         return;
     default:
         consumer_event(t, TALLY_EVENT_NOTE, p, "%s", t->k.rd_kafka_err2str(m->err));
