@@ -14,6 +14,12 @@ int64_t consumer_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int consumer_call_ms(const struct tally *t)
+{
+    int patience_ms = t->o.timeout_ms;
+    return patience_ms > 0 && patience_ms < CONSUMER_CALL_MS ? patience_ms : CONSUMER_CALL_MS;
+}
+
 void consumer_event(struct tally *t, enum tally_event_kind kind, const struct partition *p,
                     const char *format, ...)
 {
@@ -209,7 +215,8 @@ static void check_brokers(struct tally *t)
     if (!t->kafka.since_ms || consumer_now_ms() - t->kafka.told_ms < CONSUMER_RETRY_MAX_MS)
         return;
     const struct rd_kafka_metadata *all;
-    rd_kafka_resp_err_t rc = t->k.rd_kafka_metadata(t->consumer, 0, NULL, &all, CONSUMER_CALL_MS);
+    rd_kafka_resp_err_t rc =
+        t->k.rd_kafka_metadata(t->consumer, 0, NULL, &all, consumer_call_ms(t));
     if (!rc) {
         t->k.rd_kafka_metadata_destroy(all);
         consumer_restored(&t->kafka);
@@ -252,7 +259,8 @@ static int note_targets(struct tally *t, struct topic *topic, struct tally_error
 {
     const struct rd_kafka_metadata *all;
     rd_kafka_topic_t *handle = t->k.rd_kafka_topic_new(t->consumer, topic->name, NULL);
-    rd_kafka_resp_err_t rc = t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, CONSUMER_CALL_MS);
+    rd_kafka_resp_err_t rc =
+        t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, consumer_call_ms(t));
     t->k.rd_kafka_topic_destroy(handle);
     if (rc || all->topic_cnt != 1)
         return tally_error_set(error, TALLY_KAFKA, "topic %s: %s", topic->name,
@@ -267,7 +275,7 @@ static int note_targets(struct tally *t, struct topic *topic, struct tally_error
     for (int32_t i = 0; i < n; i++) {
         int64_t low;
         rc = t->k.rd_kafka_query_watermark_offsets(t->consumer, topic->name, i, &low,
-                                                   &topic->targets[i], CONSUMER_CALL_MS);
+                                                   &topic->targets[i], consumer_call_ms(t));
         if (rc)
             return tally_error_set(error, TALLY_KAFKA, "%s/%d: cannot ask for the log's end: %s",
                                    topic->name, (int)i, t->k.rd_kafka_err2str(rc));
@@ -306,9 +314,15 @@ static void on_listed(void *user, int32_t partition, int64_t next)
 static bool is_at_end(struct tally *t)
 {
     int64_t now = consumer_now_ms();
-    if (!t->o.until_end || t->n_held > 0 || now - t->checked_end_ms < CONSUMER_TICK_MS)
+    if (!t->o.until_end || !t->has_joined || t->n_held > 0 ||
+        now - t->checked_end_ms < CONSUMER_TICK_MS)
         return false;
     t->checked_end_ms = now;
+    // What is not claimed yet may hold a stored offset that is wrong.
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        if (t->partitions[i]->state == PARTITION_PENDING)
+            return false;
+    }
     for (size_t i = 0; i < t->o.n_topics; i++) {
         struct topic *topic = &t->topics[i];
         int32_t at = 0;

@@ -86,6 +86,7 @@ struct tally {
     struct outage database;
     struct tally_stats stats;
     struct tally_error failure; // code 0: none. Set by callbacks, which cannot return it
+    bool has_joined;            // an assignment has come
     atomic_int stop;
 };
 
@@ -94,6 +95,8 @@ struct tally_tx {
 };
 
 int64_t consumer_now_ms(void);
+// How long one question to a broker may take: never longer than anybody has patience.
+int consumer_call_ms(const struct tally *t);
 void consumer_event(struct tally *t, enum tally_event_kind kind, const struct partition *p,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
 // Keeps the first error as the reason to stop; returns its code.

@@ -248,7 +248,8 @@ static int look_for_topic(struct tally *t, const char *name, struct tally_error 
     rd_kafka_topic_t *handle = t->k.rd_kafka_topic_new(t->consumer, name, NULL);
     if (!handle)
         return tally_error_set(error, TALLY_INVALID, "\"%s\" is no topic's name", name);
-    rd_kafka_resp_err_t rc = t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, CONSUMER_CALL_MS);
+    rd_kafka_resp_err_t rc =
+        t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, consumer_call_ms(t));
     t->k.rd_kafka_topic_destroy(handle);
     if (rc)
         return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers: %s",

@@ -149,7 +149,7 @@ int partition_check_topic(struct tally *t, struct topic *topic, struct tally_err
         return 0;
     char id[CLAIM_TOPIC_ID] = CLAIM_NO_ID;
     int result =
-        t->asks_ids ? topic_id_ask(t->o.bootstrap, topic->name, CONSUMER_CALL_MS, id, error) : 0;
+        t->asks_ids ? topic_id_ask(t->o.bootstrap, topic->name, consumer_call_ms(t), id, error) : 0;
     if (result < 0)
         return result;
     // No id while there was one: the topic is being deleted; librdkafka will tell.
@@ -258,14 +258,14 @@ static int find_start(struct tally *t, struct partition *p, struct tally_error *
 {
     int64_t low, high;
     rd_kafka_resp_err_t rc = t->k.rd_kafka_query_watermark_offsets(
-        t->consumer, p->topic, p->claim.partition, &low, &high, CONSUMER_CALL_MS);
+        t->consumer, p->topic, p->claim.partition, &low, &high, consumer_call_ms(t));
     if (rc)
         return tally_error_set(error, TALLY_KAFKA, "%s/%d: cannot ask for the log's range: %s",
                                p->topic, (int)p->claim.partition, t->k.rd_kafka_err2str(rc));
 #ifdef TALLY_BUG_KAFKA_OFFSETS
     rd_kafka_topic_partition_list_t *list = new_list(t);
     list_add(t, list, p, RD_KAFKA_OFFSET_INVALID);
-    t->k.rd_kafka_committed(t->consumer, list, CONSUMER_CALL_MS);
+    t->k.rd_kafka_committed(t->consumer, list, consumer_call_ms(t));
     p->claim.next = list->elems[0].offset < 0 ? low : list->elems[0].offset;
     t->k.rd_kafka_topic_partition_list_destroy(list);
 #endif
@@ -281,7 +281,10 @@ static int find_start(struct tally *t, struct partition *p, struct tally_error *
     if (!p->behind_since)
         p->behind_since = now;
     outside(p, low, high, error);
-    return now - p->behind_since < CONSUMER_BEHIND_MS ? TALLY_AGAIN : TALLY_OFFSET;
+    int64_t patience_ms = t->o.timeout_ms >= 0 && t->o.timeout_ms < CONSUMER_BEHIND_MS
+                              ? t->o.timeout_ms
+                              : CONSUMER_BEHIND_MS;
+    return now - p->behind_since < patience_ms ? TALLY_AGAIN : TALLY_OFFSET;
 }
 
 static bool is_refusal(rd_kafka_resp_err_t rc)
@@ -406,6 +409,7 @@ static void given(struct tally *t, const rd_kafka_topic_partition_list_t *list)
             consumer_fail(t, &error);
         }
     }
+    t->has_joined = true;
     (void)claim_due(t);
     assign_owned(t); // also with nothing: librdkafka waits for it
 }

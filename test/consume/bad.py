@@ -1,0 +1,375 @@
+#!/usr/bin/env python3
+"""Bad input to tally consume: one sentence that says what to do, the right exit status, nothing
+half stored.
+
+usage: bad.py [NAME...]     ends with "N passed, N failed" """
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import traceback
+
+import confluent_kafka as kafka
+
+import world
+
+BIG = 10 << 20
+
+
+class Place:
+    """A broker and both databases, for all tests; every test has names of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.broker = world.Broker(folder)
+        self.sqlite, self.postgres = world.Sqlite(folder), world.Postgres(folder)
+        self.n = 0
+
+    def databases(self):
+        return [("sqlite", self.sqlite, f"sqlite:{self.sqlite.file}", "BLOB"),
+                ("postgres", self.postgres, self.postgres.url(), "BYTEA")]
+
+    def topic(self, *values, partitions=1, settings=()):
+        self.n += 1
+        name = f"t{self.n}"
+        more = [x for s in settings for x in ("--set", s)]
+        world.tally("topic", "create", name, "--partitions", partitions, "--bootstrap",
+                    self.broker.address, *more)
+        self.produce(name, *values)
+        return name
+
+    def produce(self, topic, *values):
+        p = kafka.Producer({"bootstrap.servers": self.broker.address,
+                            "message.max.bytes": 2 * BIG})
+        failed = []
+        for v in values:
+            p.produce(topic, v, partition=0, on_delivery=lambda e, _: e and failed.append(e))
+        p.flush(60)
+        assert not failed, failed
+
+    def consume(self, *arguments, expect=0, environment=None):
+        done = world.tally("consume", *arguments, "--bootstrap", self.broker.address,
+                           "--until-end", "--timeout", "2", expect=expect,
+                           environment=environment)
+        if expect:
+            said = [line for line in done.stderr.splitlines()
+                    if line.startswith("tally consume: ")]
+            assert len(said) == 1 and len(said[0]) < 700, done.stderr
+            return said[0]
+        return done
+
+    def stop(self):
+        self.postgres.stop()
+        self.broker.stop()
+
+
+def says(text, *words):
+    for w in words:
+        assert w in text, (w, text)
+
+
+def stored(database, table, topic):
+    """Rows, and next_offset, which must agree where there is one partition from 0."""
+    (rows,), = database.query(f"SELECT count(*) FROM {table}")
+    offsets = database.query("SELECT next_offset FROM tally_offset WHERE topic = %s", (topic,))
+    assert offsets and offsets[0][0] == rows, (rows, offsets)
+    return rows
+
+
+def test_no_broker(p):
+    port = world.free_port()
+    done = world.tally("consume", "t", "--group", "g", "--into", f"sqlite:{p.folder}/x.db",
+                       "--bootstrap", f"127.0.0.1:{port}", "--timeout", "1", expect=2)
+    says(done.stderr, f"no broker of 127.0.0.1:{port}", "given up after 1 s", "event=retry")
+
+
+def test_no_database(p):
+    t = p.topic("a")
+    port = world.free_port()
+    said = p.consume(t, "--group", "g", "--into", f"postgres://tally@127.0.0.1:{port}/postgres",
+                     expect=2)
+    says(said, "cannot reach database 127.0.0.1/postgres", "given up")
+
+
+def test_no_topic(p):
+    said = p.consume("nosuch", "--group", "g", "--into", f"sqlite:{p.folder}/x.db", expect=2)
+    says(said, "no topic nosuch", "tally topic create nosuch")
+
+
+def test_wrong_credentials(p):
+    t = p.topic("a")
+    said = p.consume(t, "--group", "g", "--into",
+                     f"postgres://nobody@127.0.0.1:{p.postgres.port}/postgres", expect=2)
+    says(said, "check user, password", 'role "nobody" does not exist')
+    p.postgres.query("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+    hba = p.postgres.data / "pg_hba.conf"
+    hba.write_text("host all guarded 127.0.0.1/32 scram-sha-256\n" + hba.read_text())
+    p.postgres.query("SELECT pg_reload_conf()")
+    url = f"postgres://guarded@127.0.0.1:{p.postgres.port}/postgres"
+    world.wait_until(lambda: "authentication failed" in p.consume(
+        t, "--group", "g", "--into", url, expect=2, environment={"PGPASSWORD": "wrong"}),
+        "a password is asked for")
+    said = p.consume(t, "--group", "g", "--into", url, expect=2,
+                     environment={"PGPASSWORD": "wrong"})
+    assert "wrong" not in said, "a password in the log"
+
+
+def test_options(p):
+    into = f"sqlite:{p.folder}/x.db"
+    for arguments, words in [
+            (["t", "--into", into], ["--group"]),
+            (["t", "--group", "g"], ["--into sqlite:FILE"]),
+            (["--group", "g", "--into", into], ["topic"]),
+            (["t", "--group", "g", "--into", "mysql:x"], ["sqlite:FILE or postgres:URL"]),
+            (["t", "--group", "g", "--into", into, "--batch", "0"], ["--batch", "1 to"]),
+            (["t", "--group", "g", "--into", into, "--format", "xml"], ["raw, lines, json, csv"]),
+            (["t", "--group", "g", "--into", into, "--map", "a"], ["COLUMN=FIELD"]),
+            (["t", "--group", "g", "--into", into, "--map", "a=b"], ["@fields"]),
+            (["t", "--group", "g", "--into", into, "--map", "a=@b"], ["@offset"]),
+            (["t", "--group", "g", "--into", into, "--format", "csv", "--map", "a=b"], ["place"]),
+            (["t", "--group", "g", "--into", into, "--format", "json", "--create"], ["--map"]),
+            (["t", "--group", "g", "--into", into, "-X", "no.such=1"], ["no.such"]),
+            (["t", "--group", "g", "--into", into, "-X", "enable.auto.commit=true"],
+             ["enable.auto.commit"]),
+            (["t", "t", "--group", "g", "--into", into], ["given twice"]),
+            (["t", "--group", "g", "--into", f"sqlite:{p.folder}/none/x.db"],
+             ["cannot write database"])]:
+        says(p.consume(*arguments, expect=2), *words)
+
+
+def test_missing_table_or_column(p):
+    for kind, database, into, _ in p.databases():
+        t = p.topic("a", "b")
+        says(p.consume(t, "--group", "g", "--into", into, expect=2), f'table "{t}"', "--create")
+        database.query(f"CREATE TABLE {t} (topic TEXT, partition INTEGER, record_offset BIGINT)")
+        said = p.consume(t, "--group", "g", "--into", into, expect=2)
+        says(said, "record_time", "--create")
+        assert database.query(f"SELECT count(*) FROM {t}") == [(0,)], kind
+
+
+def test_a_type_that_does_not_fit(p):
+    for _, database, into, _ in p.databases():
+        t = p.topic('{"id": 1}', '{"id": "two"}', '{"id": 3}')
+        database.query(f"CREATE TABLE {t} (id INTEGER)")
+        said = p.consume(t, "--group", "g", "--into", into, "--format", "json", expect=1)
+        says(said, f"{t}/0/1", "id", "not a whole number")
+        assert stored(database, t, t) == 1
+        database.query(f"ALTER TABLE {t} ADD at TIMESTAMP")
+
+
+def test_what_the_database_refuses(p):
+    """PostgreSQL's own types are checked by it: the sentence is its own, with our place."""
+    t = p.topic('{"at": "2026-01-01"}', '{"at": "never"}')
+    p.postgres.query(f"CREATE TABLE {t} (at TIMESTAMP, n INTEGER)")
+    said = p.consume(t, "--group", "g", "--into", p.postgres.url(), "--format", "json", "--map",
+                     "at=at", expect=1)
+    says(said, f"{t}/0/1", "invalid input syntax for type timestamp")
+    assert stored(p.postgres, t, t) == 1
+    for _, database, into, _ in p.databases():
+        t = p.topic('{"n": 1}', '{"n": 1}')
+        database.query(f"CREATE TABLE {t} (n INTEGER UNIQUE)")
+        said = p.consume(t, "--group", "g", "--into", into, "--format", "json", expect=1)
+        assert re.search("unique", said, re.I), said
+        assert stored(database, t, t) == 1
+
+
+def test_text_that_is_none(p):
+    bad = [b"good", b"a\0b", b"\xff\xfe", b"\xed\xa0\x80"]
+    for _, database, into, _ in p.databases():
+        for wrong, words in [(1, "NUL byte"), (2, "not UTF-8"), (3, "not UTF-8")]:
+            t = p.topic(bad[0], bad[wrong], "after")
+            said = p.consume(t, "--group", "g", "--into", into, "--create", "--format", "lines",
+                             expect=1)
+            says(said, f"{t}/0/1", "@value", words)
+            assert stored(database, t, t) == 1
+        t = p.topic(*bad)
+        p.consume(t, "--group", "g", "--into", into, "--create")
+        rows = database.query(f"SELECT value FROM {t} ORDER BY record_offset")
+        assert [bytes(r[0]) for r in rows] == bad
+
+
+def test_json_that_is_none(p):
+    for value, words in [("{", "no JSON"), ("[1]", "no object"), ("{}", "missing"),
+                         (None, "tombstone"), ('{"a": 1, "a": 2}', "duplicate"),
+                         ('{"a": "\\u0000"}', "JSON"), ("{" * 5000, "JSON")]:
+        for _, database, into, _ in p.databases():
+            t = p.topic('{"a": 1}', value)
+            said = p.consume(t, "--group", "g", "--into", into, "--create", "--format", "json",
+                             "--map", "a:BIGINT=a", expect=1)
+            says(said, f"{t}/0/1", words)
+            assert stored(database, t, t) == 1
+
+
+def test_csv(p):
+    for _, database, into, _ in p.databases():
+        t = p.topic('1,"a ""b"", c",x', "2,,y", "3", '4,"open')
+        said = p.consume(t, "--group", "g", "--into", into, "--create", "--format", "csv",
+                         "--map", "n:INTEGER=1", "--map", "s=2", expect=1)
+        says(said, f"{t}/0/2", "fewer columns")
+        assert database.query(f"SELECT n, s FROM {t} ORDER BY n") == [(1, 'a "b", c'), (2, "")]
+
+
+def test_ten_megabytes(p):
+    for _, database, into, _ in p.databases():
+        t = p.topic(b"x" * BIG, "after", settings=[f"max.message.bytes={2 * BIG}"])
+        p.consume(t, "--group", "g", "--into", into, "--create")
+        rows = database.query(f"SELECT length(value) FROM {t} ORDER BY record_offset")
+        assert rows == [(BIG,), (5,)], rows
+
+
+def test_two_topics_one_table(p):
+    for _, database, into, _ in p.databases():
+        a, b = p.topic('{"x": 1}'), p.topic('{"x": 2}', '{"x": 3}')
+        common = [a, b, "--group", "g", "--into", into, "--create", "--table", f"both_{a}"]
+        said = p.consume(*common, "--format", "json", "--map", "x=x", expect=2)
+        says(said, "--map topic=@topic")
+        p.consume(*common)
+        rows = database.query(f"SELECT topic, count(*) FROM both_{a} GROUP BY topic")
+        assert dict(rows) == {a: 1, b: 2}
+
+
+def test_a_newer_version(p):
+    for _, database, into, _ in p.databases():
+        t = p.topic("a")
+        p.consume(t, "--group", "g", "--into", into, "--create")
+        database.query("UPDATE tally_offset_version SET version = 7")
+        said = p.consume(t, "--group", "g", "--into", into, expect=2)
+        database.query("UPDATE tally_offset_version SET version = 1")
+        says(said, "version 7", "newer")
+
+
+def test_edited_by_hand(p):
+    for kind, database, into, _ in p.databases():
+        t = p.topic(*"abcdef")
+        common = [t, "--group", "g", "--into", into, "--create"]
+
+        def edit(to):
+            database.query("UPDATE tally_offset SET next_offset = %s WHERE topic = %s", (to, t))
+
+        p.consume(*common)
+        edit(4)  # a real offset is believed
+        p.consume(*common)
+        assert database.query(f"SELECT count(*) FROM {t}") == [(8,)]
+        for to in (-5, "abc") if kind == "sqlite" else (-5,):
+            edit(to)
+            says(p.consume(*common, expect=2), f"{t}/0", "which no tally wrote", "delete the row")
+        edit(700)
+        says(p.consume(*common, expect=2), f"{t}/0", "700 is outside the log", "0 to 6")
+        database.query("UPDATE tally_offset SET next_offset = 6, claim_epoch = -3"
+                       " WHERE topic = %s", (t,))
+        says(p.consume(*common, expect=2), "claim_epoch -3")
+        database.query("UPDATE tally_offset SET claim_epoch = 1 WHERE topic = %s", (t,))
+        p.consume(*common)
+        assert database.query(f"SELECT count(*) FROM {t}") == [(8,)]
+
+
+def test_edited_while_it_runs(p):
+    """The compare-and-set keeps what was put there, and the copy goes on from it."""
+    for _, database, into, _ in p.databases():
+        t = p.topic(*"abcdef")
+        child = subprocess.Popen([world.ROOT / "build/tally", "consume", t, "--group", "g",
+                                  "--into", into, "--create", "--bootstrap", p.broker.address],
+                                 stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+        def count():
+            try:
+                return database.query(f"SELECT count(*) FROM {t}")[0][0]
+            except Exception:
+                return 0
+
+        world.wait_until(lambda: count() == 6, "stored")
+        database.query("UPDATE tally_offset SET next_offset = 3 WHERE topic = %s", (t,))
+        p.produce(t, "g")
+        world.wait_until(lambda: count() == 6 + 4, "d, e, f again and g")
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=30)
+        assert child.returncode == 0 and b"event=fenced" in said, said
+
+
+def test_a_topic_made_again(p):
+    for _, database, into, _ in p.databases():
+        t = p.topic("a", "b")
+        p.consume(t, "--group", "g", "--into", into, "--create")
+        (old,), = database.query("SELECT topic_id FROM tally_offset WHERE topic = %s", (t,))
+        assert len(old) == 22, old
+        world.tally("topic", "delete", t, "--bootstrap", p.broker.address)
+        world.tally("topic", "create", t, "--bootstrap", p.broker.address)
+        p.produce(t, "c", "d", "e")
+        said = p.consume(t, "--group", "g", "--into", into, expect=2)
+        says(said, f"of topic id {old}", "now has id", "offset 2", "delete")
+        assert stored(database, t, t) == 2
+
+
+def test_dead_letters(p):
+    for _, database, into, _ in p.databases():
+        t, dead = p.topic('{"n": 1}', "bad", '{"n": 2}', "worse", "worst"), p.topic()
+        common = [t, "--group", "g", "--into", into, "--create", "--format", "json", "--map",
+                  "n:BIGINT=n"]
+        says(p.consume(*common, "--dead-letter", "nosuch", expect=2), "nosuch")
+        done = p.consume(*common, "--dead-letter", dead)
+        says(done.stdout, "2 records stored, 3 dead letters")
+        assert database.query(f"SELECT n FROM {t} ORDER BY n") == [(1,), (2,)]
+        log = world.log_of(p.broker.address, dead)
+        assert list(log.values()) == [b"bad", b"worse", b"worst"], log
+        assert database.query("SELECT next_offset FROM tally_offset WHERE topic = %s",
+                              (t,)) == [(5,)]
+
+
+def test_disk_full(p):
+    place = p.folder / "small"
+    place.mkdir()
+    can = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", place],
+                         capture_output=True)
+    if can.returncode:
+        print("     (no right to mount: not tried)")
+        return
+    t = p.topic(*[b"x" * 20000] * 60)
+    script = (f"mount -t tmpfs -o size=700k tmpfs {place} && {world.ROOT}/build/tally consume {t} "
+              f"--group g --into sqlite:{place}/x.db --create --until-end --batch 5 --bootstrap "
+              f"{p.broker.address}; echo status $?; cp {place}/x.db* {p.folder}/")
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True,
+                          timeout=60)
+    says(done.stdout, "status 2")
+    says(done.stderr, "no space left for database", "start again")
+    left = world.Sqlite(p.folder)
+    left.file = p.folder / "x.db"
+    assert 0 < stored(left, t, t) < 60
+
+
+def test_stop_while_the_database_is_away(p):
+    t = p.topic("a")
+    child = subprocess.Popen([world.ROOT / "build/tally", "consume", t, "--group", "g", "--into",
+                              f"postgres://tally@127.0.0.1:{world.free_port()}/x", "--timeout",
+                              "0", "--bootstrap", p.broker.address], stderr=subprocess.PIPE)
+    assert any(b"event=retry" in line for line in child.stderr)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 0
+    child.stderr.close()
+
+
+def main():
+    tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
+    chosen = sys.argv[1:] or tests
+    failed = 0
+    with world.Folder() as folder:
+        place = Place(folder)
+        try:
+            for name in chosen:
+                started = time.monotonic()
+                try:
+                    tests[name](place)
+                    print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
+                except Exception:
+                    failed += 1
+                    print(f"FAIL {name}", flush=True)
+                    traceback.print_exc(file=sys.stdout)
+        finally:
+            place.stop()
+    print(f"bad: {len(chosen) - failed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
