@@ -236,6 +236,8 @@ void plan_run(const struct sim_options *o, struct plan_result *ret)
         sim_after(&s->world, CHECK_EVERY_MS, check, 0, (struct bytes){0});
         sim_run_until(s, o->minutes * 60000);
         drain(p);
+        if (s->has_failed && o->is_verbose)
+            truth_dump(s);
     }
     end(p, ret);
     free(p);

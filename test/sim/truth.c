@@ -199,3 +199,47 @@ void truth_check(struct sim *s)
         check_certain(s, &s->truth->groups[g]);
     }
 }
+
+static void dump_incidents(struct sim *s, const struct truth_group *g)
+{
+    struct ledger_incident_view v;
+    for (size_t it = 0; ledger_next_incident(world_ledger(s), str_from(g->name), 0, &it, &v);) {
+        sim_trace(s, "%s: incident %llu %s %s %s %d@%lld to %lld%s", g->name,
+                  (unsigned long long)v.id, ledger_certainty_name(v.certainty),
+                  ledger_class_name(v.class), cause_name(v.cause), v.partition, (long long)v.first,
+                  (long long)v.last, v.closed ? ", closed" : "");
+        for (size_t i = 0; i < v.n_evidence; i++)
+            sim_trace(s, "    %s: %.*s", v.evidence[i].api, STR_FMT(v.evidence[i].summary));
+    }
+}
+
+static void dump_states(struct sim *s, const struct truth_group *g, int32_t p, int64_t end)
+{
+    enum ledger_state was = LEDGER_STATES;
+    uint32_t was_n = 0;
+    bool was_covered = true;
+    for (int64_t o = 0; o < end; o++) {
+        uint32_t n;
+        struct ledger *l = world_ledger(s);
+        enum ledger_state now = ledger_state_of(l, str_from(g->name), s->truth->topic_id, p, o, &n);
+        bool covered = ledger_is_covered(l, str_from(g->name), s->truth->topic_id, p, o);
+        if (now != was || n != was_n || covered != was_covered)
+            sim_trace(s, "%s: from %d@%lld on: %s n=%u%s", g->name, p, (long long)o,
+                      ledger_state_name(now), n, covered ? "" : ", not covered");
+        was = now;
+        was_n = n;
+        was_covered = covered;
+    }
+}
+
+void truth_dump(struct sim *s)
+{
+    for (int i = 0; s->broker && i < TRUTH_GROUPS && s->truth->groups[i].name[0]; i++) {
+        const struct truth_group *g = &s->truth->groups[i];
+        dump_incidents(s, g);
+        int64_t start, end;
+        for (int32_t p = 0; p < s->truth->n_partitions; p++)
+            if (world_log_bounds(s, p, &start, &end))
+                dump_states(s, g, p, end);
+    }
+}

@@ -52,3 +52,5 @@ uint32_t truth_count(const struct buf *counts, int64_t offset);
 void truth_after_power_cut(struct sim *s);
 // Is every acknowledged record and commit there, and does the ledger agree with what happened?
 void truth_check(struct sim *s);
+// What the ledger says of everybody, into the trace: after a failure.
+void truth_dump(struct sim *s);

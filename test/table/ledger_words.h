@@ -316,6 +316,13 @@ static void do_joined(struct run *r)
     ledger_joined(r->l, r->t, sw(r, 1), sw(r, 2), owned, n);
 }
 
+static void do_synced(struct run *r)
+{
+    struct ledger_tp assigned[TPS_MAX];
+    size_t n = list_of(word(r, 3), assigned);
+    ledger_synced(r->l, r->t, sw(r, 1), sw(r, 2), assigned, n);
+}
+
 static void do_gen(struct run *r)
 {
     struct ledger_member m[WORDS_MAX];
@@ -558,6 +565,7 @@ static const struct command ledger_events[] = {
     {"own", do_own, false, false},
     {"rebalance", do_rebalance, false, false},
     {"joined", do_joined, false, false},
+    {"synced", do_synced, false, false},
     {"gen", do_gen, true, false},
     {"left", do_left, true, false},
     {"pos", do_pos, false, false},

@@ -146,6 +146,17 @@ void ledger_joined(struct ledger *l, struct ledger_time t, struct str group, str
     (void)group;
     TELL("joined %s owning [%s]", name_of(telling, member), tps_text(owned, n_owned));
 }
+void ledger_synced(struct ledger *l, struct ledger_time t, struct str group, struct str member,
+                   const struct ledger_tp *assigned, size_t n_assigned)
+{
+    (void)l;
+    (void)t;
+    (void)group;
+    (void)member;
+    (void)assigned;
+    (void)n_assigned;
+}
+
 void ledger_generation(struct ledger *l, struct ledger_time t, struct str group, int32_t generation,
                        const struct ledger_member *members, size_t n_members)
 {

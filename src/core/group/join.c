@@ -218,6 +218,13 @@ static void rejoin(const struct turn *t, struct member *m, const struct join *j)
     rebalance_maybe(t, m->group, &why);
 }
 
+// The generation stands, but an eager member gave up by joining what it had.
+static void join_again(const struct turn *t, struct member *m, bool leads)
+{
+    tell_ledger_joined(t, m);
+    join_reply_current(t, t->who->token, t->who->version, m, leads);
+}
+
 static void join_known(const struct turn *t, struct group *g, const struct join *j)
 {
     const struct join_group_request *req = j->req;
@@ -241,7 +248,7 @@ static void join_known(const struct turn *t, struct group *g, const struct join 
     case GROUP_COMPLETING:
         // It may have missed the answer to its JoinGroup.
         if (same)
-            join_reply_current(t, t->who->token, t->who->version, m, leads);
+            join_again(t, m, leads);
         else
             rejoin(t, m, j);
         return;
@@ -250,7 +257,7 @@ static void join_known(const struct turn *t, struct group *g, const struct join 
         if (leads || !same)
             rejoin(t, m, j);
         else
-            join_reply_current(t, t->who->token, t->who->version, m, false);
+            join_again(t, m, false);
         return;
     case GROUP_EMPTY:
         refuse(t, req->member_id, KERR_UNKNOWN_MEMBER_ID);

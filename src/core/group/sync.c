@@ -77,6 +77,15 @@ static void lead(const struct turn *t, struct group *g, const struct sync_group_
     }
 }
 
+static void tell_ledger_synced(const struct turn *t, const struct member *m)
+{
+    if (!group_is_consumer(m->group))
+        return;
+    size_t n;
+    struct ledger_tp *assigned = consumer_assigned(t->core, m->assignment, t->fx->arena, &n);
+    ledger_synced(t->core->ledger, turn_time(t), m->group->id, m->id, assigned, n);
+}
+
 void group_sync(struct core *c, const struct asker *who, const struct sync_group_request *req,
                 struct effects *fx)
 {
@@ -107,6 +116,7 @@ void group_sync(struct core *c, const struct asker *who, const struct sync_group
     } else {
         CHECK(g->state == GROUP_STABLE);
         rebalance_sync_received(&t, m);
+        tell_ledger_synced(&t, m);
         sync_reply(&t, who->token, g, m->assignment);
     }
 }

@@ -95,10 +95,11 @@ static void end_departed(struct gp *gp)
     }
 }
 
-static void begin_assigned(struct group *g, struct member *m, const struct ledger_member *from)
+static void begin_assigned(struct group *g, struct member *m, const struct ledger_tp *assigned,
+                           size_t n_assigned)
 {
-    for (size_t i = 0; i < from->n_assigned; i++) {
-        struct tp *tp = get_tp(g->l, from->assigned[i].topic_id, from->assigned[i].partition);
+    for (size_t i = 0; i < n_assigned; i++) {
+        struct tp *tp = get_tp(g->l, assigned[i].topic_id, assigned[i].partition);
         if (!tp)
             continue;
         struct gp *gp = get_gp(g, tp);
@@ -109,6 +110,16 @@ static void begin_assigned(struct group *g, struct member *m, const struct ledge
                 spell_end(gp, gp->spells[j], trigger_now(g), true);
         spell_begin(gp, m)->mark = g->generation;
     }
+}
+
+void ledger_synced(struct ledger *l, struct ledger_time t, struct str group, struct str member,
+                   const struct ledger_tp *assigned, size_t n_assigned)
+{
+    l->now = t;
+    struct group *g = find_group(l, group);
+    struct member *m = g ? find_member(g, member) : NULL;
+    if (m && m->in_generation)
+        begin_assigned(g, m, assigned, n_assigned);
 }
 
 static void note_idle_members(struct group *g, const struct ledger_member *members, size_t n)
@@ -179,7 +190,8 @@ void ledger_generation(struct ledger *l, struct ledger_time t, struct str group,
     for (size_t i = 0; i < g->n_gps; i++)
         end_departed(g->gps[i]);
     for (size_t i = 0; i < n_members; i++)
-        begin_assigned(g, get_member(g, members[i].member_id), &members[i]);
+        begin_assigned(g, get_member(g, members[i].member_id), members[i].assigned,
+                       members[i].n_assigned);
     l->bindings++;
     note_idle_members(g, members, n_members);
     note_mixed(g, members, n_members);

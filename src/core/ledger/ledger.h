@@ -7,7 +7,7 @@
 // Who calls what:
 //   broker   conn_*, own_request, topic_* and log_* (topic events, from core_apply), tick, emit
 //   data     position, sending, answer_*, list_offsets, out_of_range
-//   group    rebalance_started, joined, generation, member_left, committed, commit_answered,
+//   group    rebalance_started, joined, synced, generation, member_left, committed, commit_answered,
 //            offsets_fetched, offsets_removed, group_removed
 //   drill    instance in conn_opened, evidence_mode, receipt, process_ended, judge
 //
@@ -126,6 +126,10 @@ void ledger_rebalance_started(struct ledger *l, struct ledger_time t, struct str
 // eager member, which by joining gives everything up. What is missing in it is no longer its.
 void ledger_joined(struct ledger *l, struct ledger_time t, struct str group, struct str member,
                    const struct ledger_tp *owned, size_t n_owned);
+// A member was handed its part of the generation in force, once more: it had given it up and came
+// back, or the rebalance that it had joined did not outlive the broker.
+void ledger_synced(struct ledger *l, struct ledger_time t, struct str group, struct str member,
+                   const struct ledger_tp *assigned, size_t n_assigned);
 // A generation is in force (the leader's assignment arrived, or the group became empty, n_members
 // 0). Members of the former generation that are not in it are gone. A partition that a member has
 // no longer is `revoking` until its next join, its end, or another's spell of it.

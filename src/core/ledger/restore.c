@@ -364,6 +364,9 @@ void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)
         }
         for (size_t i = 0; i < g->n_members; i++)
             g->members[i]->n_conns = 0;
+        // A rebalance is soft: the group stands where its last generation left it.
+        if (g->rebalancing)
+            rebalance_end(g, g->generation);
     }
     l->bindings++;
 }
