@@ -149,6 +149,7 @@ static int recover(struct broker *b, char *ret_why, size_t why_cap)
     error = open_journal(b, ret_why, why_cap);
     if (error)
         return error;
+    core_replayed(b->core);
     if (b->config.on_replayed)
         b->config.on_replayed(b->config.user, b->core);
     error = open_partitions(b);

@@ -111,14 +111,19 @@ static void expiry_set(struct core *c, uint64_t now_ms, bool at_once)
     heap_set(&c->timers, &c->expiry.node, now_ms + (at_once ? 0 : (uint64_t)wait));
 }
 
+void core_replayed(struct core *c)
+{
+    ledger_set_replay(c->ledger, false);
+}
+
 void core_restore_done(struct core *c, uint64_t now_ms, int64_t wall_ms, bool clean)
 {
     CHECK(c->is_replaying);
+    core_replayed(c);
     c->is_replaying = false;
     c->now_ms = now_ms;
     groups_restore_done(c, now_ms);
     expiry_set(c, now_ms, false);
-    ledger_set_replay(c->ledger, false);
     ledger_restarted(c->ledger, (struct ledger_time){now_ms, wall_ms}, clean);
 }
 

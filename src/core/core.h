@@ -8,7 +8,8 @@
 //   journal  the shell appends all records of the decision as one batch.
 //   apply    core_apply() for each of them, in order, before anything else enters the core.
 //   reply    the replies leave when the journal is synced up to that batch.
-// Start-up is the same core_apply() over the journal, then core_restore_done().
+// Start-up is the same core_apply() over the journal, then core_replayed(), then (the logs are
+// opened, which may decide something new) core_restore_done().
 
 #include "base/heap.h"
 #include "core/effects.h"
@@ -63,7 +64,8 @@ struct core_needs {
     int expect_default;             // enum ledger_expect
 };
 
-// Starts as one that replays: core_apply() for each journal record, then core_restore_done().
+// Starts as one that replays: core_apply() for each journal record, then core_replayed(),
+// core_restore_done().
 struct core *core_new(const struct core_needs *needs);
 void core_free(struct core *c); // NULL is fine
 
@@ -74,6 +76,8 @@ const struct core_config *core_config(struct core *c);
 // of it (topics, logs, generations, offsets). Records of types that the core does not know are
 // not its own and are left alone.
 void core_apply(struct core *c, const struct kw_message *type, const void *record);
+// The journal is at its end: what is applied from here on is new, and its verdicts as well.
+void core_replayed(struct core *c);
 // After the replay of the journal, the logs being open: session and expiry timers start afresh,
 // now. clean: the broker had stopped in order (see ledger_restarted).
 void core_restore_done(struct core *c, uint64_t now_ms, int64_t wall_ms, bool clean);

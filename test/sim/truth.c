@@ -115,8 +115,19 @@ void truth_after_power_cut(struct sim *s)
 
 // ---- checks
 
+static bool was_seen(const struct sim *s, int32_t p, int64_t offset)
+{
+    const struct buf *records = &s->truth->records[p];
+    uint64_t record = 0;
+    if (records->len / sizeof record > (size_t)offset)
+        memcpy(&record, records->ptr + (size_t)offset * sizeof record, sizeof record);
+    return record != 0;
+}
+
 static void check_offset(struct sim *s, struct truth_group *g, int32_t p, int64_t offset)
 {
+    if (!was_seen(s, p, offset))
+        return;
     struct ledger *l = world_ledger(s);
     uint32_t n = 0;
     enum ledger_state state =

@@ -224,12 +224,24 @@ static void do_snapshot(struct run *r)
         journal_add(r, (struct entry){NULL, e->type, e->record, r->t});
 }
 
-static void replay(struct run *r, struct ledger *l, size_t from, bool clean);
+// What the opening of the logs tells after a power cut.
+struct losses {
+    struct ledger_tp tp[4];
+    struct ledger_range range[4];
+    int n;
+};
+static void replay(struct run *r, struct ledger *l, size_t from, const struct losses *lost);
 
+// crash [TP A-B]...: and these records are found to be gone.
 static void do_crash(struct run *r)
 {
+    struct losses lost = {.n = r->n / 2};
+    for (int i = 0; i < lost.n; i++) {
+        lost.tp[i] = tp_of(r->w[2 * i + 1]);
+        lost.range[i] = range_of(r->w[2 * i + 2]);
+    }
     struct ledger *next = fresh(r);
-    replay(r, next, r->snapshot_at, false);
+    replay(r, next, r->snapshot_at, &lost);
     ledger_free(r->l);
     r->l = next;
 }
@@ -238,7 +250,7 @@ static void do_stop(struct run *r) // a clean stop and start
 {
     do_snapshot(r);
     struct ledger *next = fresh(r);
-    replay(r, next, r->snapshot_at, true);
+    replay(r, next, r->snapshot_at, NULL);
     ledger_free(r->l);
     r->l = next;
 }
@@ -275,7 +287,7 @@ static const struct command *parse(struct run *r, char *copy)
     return NULL;
 }
 
-static void replay(struct run *r, struct ledger *l, size_t from, bool clean)
+static void replay(struct run *r, struct ledger *l, size_t from, const struct losses *lost)
 {
     struct ledger *live = r->l;
     struct ledger_time now = r->t;
@@ -296,7 +308,9 @@ static void replay(struct run *r, struct ledger *l, size_t from, bool clean)
     ledger_set_replay(l, false);
     r->t = now;
     memcpy(r->tps, tps, sizeof tps);
-    ledger_restarted(l, now, clean);
+    for (int i = 0; lost && i < lost->n; i++)
+        ledger_records_lost(l, now, lost->tp[i].topic_id, lost->tp[i].partition, lost->range[i]);
+    ledger_restarted(l, now, lost == NULL);
     r->l = live;
     struct buf out = {0};
     report(r, l, &out);
@@ -346,7 +360,7 @@ static void run_file(const char *path)
     char end[] = "(replayed from the beginning)";
     r->source = end;
     struct ledger *again = fresh(r);
-    replay(r, again, 0, false);
+    replay(r, again, 0, &(struct losses){0});
     ledger_free(again);
     ledger_free(r->l);
     arena_free(r->arena);

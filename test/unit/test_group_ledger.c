@@ -58,11 +58,12 @@ STORY(a_cooperative_member_keeps_what_it_owns)
               "[6] # rebalance of gen 2: partition_moved by a \"\"\n");
 }
 
-STORY(a_retried_join_is_not_one)
+STORY(a_join_again_is_told)
 {
     two_stable(s);
     play(s, "join b");
     EXPECT(s, "[6] # connection 2 speaks for its member, api 11\n"
+              "[6] # joined b owning []\n"
               "[6] b: gen 1 range leader a\n");
 }
 
@@ -221,7 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_group_comes_together),
         cmocka_unit_test(a_cooperative_member_keeps_what_it_owns),
-        cmocka_unit_test(a_retried_join_is_not_one),
+        cmocka_unit_test(a_join_again_is_told),
         cmocka_unit_test(a_leave_is_told_with_its_reason),
         cmocka_unit_test(a_leave_is_told_before_the_rebalance),
         cmocka_unit_test(a_slow_member_that_says_so_is_a_poll_timeout),

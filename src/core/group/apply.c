@@ -82,9 +82,25 @@ static void tell_ledger(struct core *c, const struct group_generation_record *r)
     arena_reset(a);
 }
 
+// That they joined, and what each kept, is soft while it happens. The record tells it again.
+static void tell_ledger_joined(struct core *c, const struct group_generation_record *r)
+{
+    struct arena *a = c->groups->scratch;
+    for (int32_t i = 0; i < r->n_members; i++) {
+        const struct group_generation_record_member *in = &r->members[i];
+        size_t n;
+        struct ledger_tp *owned = consumer_owned(c, in->subscription, a, &n);
+        ledger_joined(c->ledger, time_of(c, r->wall_ms), r->group_id, in->member_id, owned, n);
+    }
+    arena_reset(a);
+}
+
 static void apply_generation(struct core *c, const struct group_generation_record *r)
 {
     struct group *g = groups_make(c, r->group_id);
+    // A static member that was replaced has the generation of before, and nobody joined.
+    if (c->is_replaying && r->generation != g->generation && str_eq_c(r->protocol_type, "consumer"))
+        tell_ledger_joined(c, r);
     keep_encoded(g, r);
     apply_members(c, g, r);
     g->generation = r->generation;

@@ -7,7 +7,8 @@
 // Who calls what:
 //   broker   conn_*, own_request, topic_* and log_* (topic events, from core_apply), tick, emit
 //   data     position, sending, answer_*, list_offsets, out_of_range
-//   group    rebalance_started, joined, synced, generation, member_left, committed, commit_answered,
+//   group    rebalance_started, joined, synced, generation, member_left, committed,
+//   commit_answered,
 //            offsets_fetched, offsets_removed, group_removed
 //   drill    instance in conn_opened, evidence_mode, receipt, process_ended, judge
 //

@@ -334,8 +334,9 @@ static void gp_crashed(struct gp *gp)
             from = 0;
         if (from < end)
             s->zone = (struct ledger_range){from, end};
-        // From where it began it may have had, once more, what others had before.
-        if (s->sent_end < 0)
+        // From where it began, or stood in the snapshot, it may have been sent all once more: a
+        // member that joins again under a standing generation leaves no record.
+        if (s->k_begin < from)
             from = s->k_begin >= 0 ? s->k_begin : 0;
         unsure = from < unsure ? from : unsure;
     }

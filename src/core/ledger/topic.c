@@ -83,6 +83,16 @@ void ledger_trimmed(struct ledger *l, struct ledger_time t, struct uuid topic_id
         gp_trim(tp->gps[i], new_start, why);
 }
 
+// May somebody have been sent what the ledger does not know of? The machine went down, and with it
+// all that was not in a snapshot.
+static bool may_have_been_sent(const struct gp *gp)
+{
+    for (size_t i = 0; i < gp->n_spells; i++)
+        if (!gp->spells[i]->live)
+            return true;
+    return gp->k > runs_sent_end(gp);
+}
+
 void ledger_records_lost(struct ledger *l, struct ledger_time t, struct uuid topic_id,
                          int32_t partition, struct ledger_range range)
 {
@@ -99,8 +109,8 @@ void ledger_records_lost(struct ledger *l, struct ledger_time t, struct uuid top
         run_split(gp, range.to);
         for (size_t j = run_at(gp, from); j < gp->n_runs && gp->runs[j].from < range.to; j++) {
             enum ledger_state state = run_state(gp, &gp->runs[j]);
-            if (state == LEDGER_WAITING || state == LEDGER_UNKNOWN)
-                gp->runs[j].flags |= RUN_EXPIRED;
+            if (state == LEDGER_WAITING)
+                gp->runs[j].flags |= may_have_been_sent(gp) ? RUN_INCOMPLETE : RUN_EXPIRED;
             if (state == LEDGER_RETURNED)
                 gp->runs[j].flags |= RUN_ABANDONED;
         }
