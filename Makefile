@@ -62,7 +62,7 @@ linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
 .PHONY: all demo check interop sim soak fuzz facts matrix lint install deps deps-interop clean unit \
-  libtally consume-bugs soak-consume red-consume examples examples-c examples-java examples-go examples-node
+  libtally consume-bugs soak-consume bench-consume red-consume examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
 $(B)/tally: $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a
@@ -240,6 +240,11 @@ $(foreach b,$(bugs),$(eval $(call bug_rule,$(b))))
 consume-bugs: $(addprefix build/bugs/tally-,$(bugs))
 soak-consume: deps all
 	$(Q)/usr/bin/python3 test/consume/kills.py --seconds $$(( $(MINUTES) * 60 )) $(SOAK)
+$(B)/test/consume/insert: $(B)/obj/test/consume/insert.o $(B)/libtally.a
+	@echo "  LINK $@"
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+bench-consume: deps all $(B)/test/consume/insert
+	$(Q)/usr/bin/python3 test/consume/cost.py
 red-consume: deps all consume-bugs
 	$(Q)/usr/bin/python3 test/consume/red.py
 

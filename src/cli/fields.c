@@ -39,6 +39,12 @@ static enum meta find_meta(const char *field)
     return i;
 }
 
+int fields_meta(const char *field)
+{
+    enum meta which = find_meta(field);
+    return which == N_META ? -1 : (int)which;
+}
+
 struct fields *fields_new(enum mapping_format format)
 {
     struct fields *f = calloc(1, sizeof *f);
@@ -355,8 +361,8 @@ static int take_json(struct fields *f, const struct fields_want *w, struct tally
 int fields_take(struct fields *f, const struct fields_want *w, struct tally_value *ret,
                 struct tally_error *error)
 {
-    if (w->field[0] == '@')
-        return take_meta(f, w, find_meta(w->field), ret, error);
+    if (w->meta >= 0)
+        return take_meta(f, w, (enum meta)w->meta, ret, error);
     if (f->format == MAPPING_JSON)
         return take_json(f, w, ret, error);
     size_t at = strtoul(w->field, NULL, 10);

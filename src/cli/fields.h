@@ -13,12 +13,15 @@ struct fields;
 
 struct fields_want {
     const char *field;
+    int meta;             // fields_meta(field)
     const char *column;   // for messages
     enum tally_type type; // of the column; TALLY_NULL: any
     bool is_optional;
     enum tally_database database;
 };
 
+// Which @field it is; -1: none.
+int fields_meta(const char *field);
 struct fields *fields_new(enum mapping_format format);
 void fields_free(struct fields *f); // NULL is fine
 // False, with a sentence, for a name that the format cannot have.

@@ -11,6 +11,7 @@ struct column {
     char *name;
     char *declared;       // type for --create; NULL: by what it gets
     char *field;          // "@offset", a path in JSON, a number in CSV
+    int meta;             // which @field it is; -1
     bool is_optional;     // FIELD?: missing is NULL
     enum tally_type type; // of the table
 };
@@ -104,6 +105,7 @@ static void add_column(struct target *t, struct column c)
     struct column *more = realloc(t->columns, (t->n_columns + 1) * sizeof *more);
     CHECK(more);
     t->columns = more;
+    c.meta = fields_meta(c.field);
     t->columns[t->n_columns++] = c;
 }
 
@@ -329,8 +331,8 @@ int mapping_store(void *mapping, const struct tally_record *r, struct tally_tx *
     int result = fields_open(m->fields, r, error);
     for (size_t i = 0; result == 0 && i < t->n_columns; i++) {
         const struct column *c = &t->columns[i];
-        struct fields_want want = {c->field, c->name, c->type, c->is_optional,
-                                   tally_tx_database(tx)};
+        struct fields_want want = {c->field, c->meta,        c->name,
+                                   c->type,  c->is_optional, tally_tx_database(tx)};
         result = fields_take(m->fields, &want, &values[i], error);
     }
     if (result == 0)

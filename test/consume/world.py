@@ -93,7 +93,7 @@ def tally(*arguments, text=None, expect=0, binary=None, environment=None):
 class Postgres:
     """A server of our own, as its own user where we are root (it refuses to run as root)."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, fsync=False):
         self.folder = pathlib.Path(folder)
         found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"),
                        key=lambda p: float(p.parent.name))
@@ -115,7 +115,7 @@ class Postgres:
                         "--no-sync", "-E", "UTF8", "--locale=C"], check=True, capture_output=True,
                        cwd="/", **self.how)
         with open(self.data / "postgresql.conf", "a") as f:
-            f.write("fsync = off\nmax_connections = 60\nunix_socket_directories = ''\n"
+            f.write(f"fsync = {'on' if fsync else 'off'}\nmax_connections = 60\nunix_socket_directories = ''\n"
                     "autovacuum_naptime = 10min\n")
         self.start()
 

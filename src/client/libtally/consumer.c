@@ -14,6 +14,14 @@ int64_t consumer_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+// The clock of the loop: it is read for every record, and a few milliseconds do not matter.
+static int64_t coarse_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 int consumer_call_ms(const struct tally *t)
 {
     int patience_ms = t->o.timeout_ms;
@@ -103,7 +111,7 @@ static bool hold(struct tally *t, rd_kafka_message_t *m, struct partition *p)
         t->cap_held = cap;
     }
     if (t->n_held == 0)
-        t->held_since_ms = consumer_now_ms();
+        t->held_since_ms = coarse_ms();
     t->held[t->n_held++] = (struct held){m, p};
     t->held_bytes += m->len + m->key_len;
     p->end = m->offset + 1;
@@ -114,6 +122,12 @@ static struct partition *partition_of(const struct tally *t, const rd_kafka_mess
 {
     if (!m->rkt)
         return NULL;
+    // Records come in runs of one partition. What is held is of partitions that are still there.
+    if (t->n_held > 0) {
+        const struct held *last = &t->held[t->n_held - 1];
+        if (last->message->rkt == m->rkt && last->message->partition == m->partition)
+            return last->partition;
+    }
     return partition_find(t, t->k.rd_kafka_topic_name(m->rkt), m->partition);
 }
 
@@ -198,14 +212,14 @@ static void take(struct tally *t, rd_kafka_message_t *m)
 static bool is_full(const struct tally *t)
 {
     return t->n_held >= (size_t)t->o.batch_records || t->held_bytes >= t->o.batch_bytes ||
-           (t->n_held > 0 && consumer_now_ms() - t->held_since_ms >= t->o.batch_ms);
+           (t->n_held > 0 && coarse_ms() - t->held_since_ms >= t->o.batch_ms);
 }
 
 static int poll_ms(const struct tally *t)
 {
     if (t->n_held == 0)
         return CONSUMER_TICK_MS;
-    int64_t left = t->held_since_ms + t->o.batch_ms - consumer_now_ms();
+    int64_t left = t->held_since_ms + t->o.batch_ms - coarse_ms();
     return left < 0 ? 0 : left > CONSUMER_TICK_MS ? CONSUMER_TICK_MS : (int)left;
 }
 
@@ -241,7 +255,7 @@ static void check_ids(struct tally *t)
 
 static void tick(struct tally *t)
 {
-    int64_t now = consumer_now_ms();
+    int64_t now = coarse_ms();
     if (now - t->ticked_at_ms < CONSUMER_TICK_MS)
         return;
     t->ticked_at_ms = now;

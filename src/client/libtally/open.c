@@ -188,6 +188,9 @@ static int configure(struct tally *t, rd_kafka_conf_t *conf, struct tally_error 
         {"auto.offset.reset", "error"},
         {"enable.partition.eof", "true"},
         {"client.id", "libtally"},
+        // librdkafka looks once a second whether a full queue has room again: with its own
+        // default of 100,000 a database that takes more in a second would wait for it.
+        {"queued.min.messages", "300000"},
     };
     int result = 0;
     bool has_debug = false;

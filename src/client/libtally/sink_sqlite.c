@@ -6,9 +6,13 @@
 #include <string.h>
 #include <strings.h>
 
+// Parameters are named $1, $2 ...; where each stands is looked up once.
+#define MAX_KNOWN_PLACES 64
 struct statement {
-    char *sql;
+    char *sql; // NULL: not kept
     sqlite3_stmt *handle;
+    size_t n_known;
+    int places[MAX_KNOWN_PLACES];
 };
 
 struct sqlite_sink {
@@ -109,14 +113,13 @@ static void sqlite_rollback(struct sink *s)
         (void)execute(q, "ROLLBACK", NULL);
 }
 
-// ret_is_kept: false when the caller must finalize it.
-static int prepare(struct sqlite_sink *q, const char *sql, sqlite3_stmt **ret_statement,
-                   bool *ret_is_kept, struct tally_error *error)
+// An unkept statement stands in `spare`; the caller finalizes it.
+static int prepare(struct sqlite_sink *q, const char *sql, struct statement *spare,
+                   struct statement **ret_statement, struct tally_error *error)
 {
     for (size_t i = 0; i < q->n_statements; i++) {
         if (strcmp(q->statements[i].sql, sql) == 0) {
-            *ret_statement = q->statements[i].handle;
-            *ret_is_kept = true;
+            *ret_statement = &q->statements[i];
             return 0;
         }
     }
@@ -126,11 +129,22 @@ static int prepare(struct sqlite_sink *q, const char *sql, sqlite3_stmt **ret_st
     if (!handle)
         return tally_error_set(error, TALLY_INVALID, "an empty statement");
     char *copy = q->n_statements < SINK_MAX_STATEMENTS ? strdup(sql) : NULL;
-    if (copy)
-        q->statements[q->n_statements++] = (struct statement){copy, handle};
-    *ret_statement = handle;
-    *ret_is_kept = copy != NULL;
+    *ret_statement = copy ? &q->statements[q->n_statements++] : spare;
+    **ret_statement = (struct statement){.sql = copy, .handle = handle};
     return 0;
+}
+
+// 0: the statement has no such parameter.
+static int place_of(struct sqlite_sink *q, struct statement *s, size_t i)
+{
+    if (i < s->n_known)
+        return s->places[i];
+    char name[24];
+    snprintf(name, sizeof name, "$%zu", i + 1);
+    int at = q->api.sqlite3_bind_parameter_index(s->handle, name);
+    if (i == s->n_known && i < MAX_KNOWN_PLACES)
+        s->places[s->n_known++] = at;
+    return at;
 }
 
 static int bind_one(struct sqlite_sink *q, sqlite3_stmt *h, int at, const struct tally_value *v)
@@ -152,14 +166,12 @@ static int bind_one(struct sqlite_sink *q, sqlite3_stmt *h, int at, const struct
     return SQLITE_MISUSE;
 }
 
-static int bind_all(struct sqlite_sink *q, sqlite3_stmt *h, const struct tally_value *values,
+static int bind_all(struct sqlite_sink *q, struct statement *s, const struct tally_value *values,
                     size_t n, struct tally_error *error)
 {
     for (size_t i = 0; i < n; i++) {
-        char name[24];
-        snprintf(name, sizeof name, "$%zu", i + 1);
-        int at = q->api.sqlite3_bind_parameter_index(h, name);
-        if (at > 0 && bind_one(q, h, at, &values[i]) != SQLITE_OK)
+        int at = place_of(q, s, i);
+        if (at > 0 && bind_one(q, s->handle, at, &values[i]) != SQLITE_OK)
             return refuse(q, error);
     }
     return 0;
@@ -205,12 +217,12 @@ static int sqlite_run(struct sink *s, const char *sql, const struct tally_value 
                       struct tally_error *error)
 {
     struct sqlite_sink *q = self(s);
-    sqlite3_stmt *h = NULL;
-    bool is_kept = false;
-    int result = prepare(q, sql, &h, &is_kept, error);
+    struct statement spare, *statement = &spare;
+    int result = prepare(q, sql, &spare, &statement, error);
     if (result < 0)
         return result;
-    result = bind_all(q, h, values, n_values, error);
+    sqlite3_stmt *h = statement->handle;
+    result = bind_all(q, statement, values, n_values, error);
     int rc = SQLITE_DONE;
     while (result == 0 && (rc = q->api.sqlite3_step(h)) == SQLITE_ROW) {
         if (row)
@@ -221,7 +233,7 @@ static int sqlite_run(struct sink *s, const char *sql, const struct tally_value 
     if (result == 0 && ret_changed)
         *ret_changed = q->api.sqlite3_changes(q->db);
     q->api.sqlite3_reset(h);
-    if (is_kept)
+    if (statement->sql)
         q->api.sqlite3_clear_bindings(h);
     else
         q->api.sqlite3_finalize(h);
