@@ -5,6 +5,7 @@
 #   make check        every test, all builds                (installs what is missing)
 #   make interop      clients of other registries and a real Apache Kafka beside tally
 #   make sim SEED=n   one simulated run, replayable
+#   make cuts SEED=n   a scripted run, ended at every operation on the disk
 #   make soak MINUTES=n   real clients while the broker is killed all the time
 #   make fuzz SECONDS=n   every decoder under libFuzzer
 #   make matrix       every example consumer under every drill
@@ -61,7 +62,7 @@ objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs)
 linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
-.PHONY: all demo check interop sim soak fuzz facts matrix lint install deps deps-interop clean unit \
+.PHONY: all demo check interop sim cuts soak fuzz facts matrix lint install deps deps-interop clean unit \
   libtally consume-bugs soak-consume bench-consume red-consume examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
@@ -128,6 +129,10 @@ $(B)/sim: $(call obj,$(wildcard test/sim/*.c)) $(sim_objs) $(B)/libtally.a
 $(B)/obj/test/sim/%.o: CFLAGS += -Itest/sim
 sim: $(B)/sim
 	$(Q)$(B)/sim --seed $(SEED) --minutes $(MINUTES) $(if $(V),--verbose)
+# A scripted run that ends at each STEP-th operation on the disk: SIGKILL, power cut, disk error.
+STEP ?= 1
+cuts: $(B)/sim
+	$(Q)$(B)/sim --cuts $(STEP) --seed $(SEED)
 
 # Real clients and a broker that is killed all the time; SEED=n for one seed's dice.
 soak: all

@@ -48,6 +48,7 @@ struct partitions {
     uint64_t seen_configs;
     bool is_started;  // the first follow is done
     bool has_missing; // some could not be opened for want of files or space; tried again
+    bool has_owed;    // some wait until the deletion of a topic of their name is durable
     bool has_failed;
 };
 

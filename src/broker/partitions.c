@@ -257,18 +257,35 @@ static int or_later(struct partitions *ps, int r)
     return 0;
 }
 
+// Whether a deleted topic's records stand in the new partition's directory and its deletion is not
+// durable: after a lost power they may be wanted again.
+static bool dir_is_owed(const struct partitions *ps, const char *dir)
+{
+    LIST_EACH (node, &ps->removing) {
+        const struct removal *r = LIST_ITEM(node, struct removal, node);
+        if (r->position != 0 && strcmp(r->dir, dir) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int open_missing(struct partitions *ps, int64_t wall_ms)
 {
     struct arena *arena = arena_new();
     struct effects fx;
     effects_init(&fx, arena);
     int r = 0;
-    ps->has_missing = false;
+    ps->has_missing = ps->has_owed = false;
     const struct topic *t;
     for (size_t it = 0; r == 0 && (t = topics_next(ps->config.topics, &it));)
-        for (int32_t i = 0; r == 0 && !ps->has_missing && i < t->n_partitions; i++)
-            if (!partitions_get(ps, t->id, i))
+        for (int32_t i = 0; r == 0 && !ps->has_missing && i < t->n_partitions; i++) {
+            if (partitions_get(ps, t->id, i))
+                continue;
+            if (dir_is_owed(ps, dir_of(ps, arena, t->name, i)))
+                ps->has_owed = true;
+            else
                 r = or_later(ps, partition_open(ps, t, i, &fx, wall_ms));
+        }
     if (fx.first_record)
         ps->config.commit(ps->config.ctx, &fx);
     arena_free(arena);
@@ -384,6 +401,13 @@ void partitions_journal_synced(struct partitions *ps, uint64_t position, int64_t
         struct removal *r = LIST_ITEM(node, struct removal, node);
         if (r->position <= position)
             r->position = 0;
+    }
+    if (ps->has_owed && !ps->has_failed) {
+        int r = open_missing(ps, wall_ms);
+        if (r < 0) {
+            ps->has_failed = true;
+            ps->config.fail(ps->config.ctx, "a partition could not be opened");
+        }
     }
     if (any)
         partitions_flush(ps, wall_ms);

@@ -10,7 +10,6 @@
 
 #define TEXT_MAX_BYTES 4096
 #define PRODUCERS_MAX_BYTES (PRODUCERS_MAX * 200ull + 4096)
-#define METADATA_FILE "partition.metadata" // Kafka's
 #define MARK_FILE "clean-stop"
 #define POINT_FILE "recovery-point"
 

@@ -13,6 +13,8 @@ _Static_assert(LOG_UNSYNCED_MAX + 2 <= DISK_SYNC_FILES_MAX, "with the active and
 // Files of producer state kept: the newest may be torn by a crash.
 #define LOG_PRODUCER_FILES 2
 
+#define METADATA_FILE "partition.metadata" // Kafka's
+
 struct log {
     struct disk *disk;
     char *dir;

@@ -56,14 +56,24 @@ static int remember_parent(struct log *l)
     return 0;
 }
 
+// Whose directory it is stays known until nothing else is left in it, whenever the power fails:
+// the next topic of the same name must not find records of this one as its own.
 static int dir_empty(struct disk *d, const char *dir)
 {
     struct arena *a = arena_new();
     char **names;
-    size_t n = 0;
+    size_t n = 0, n_other = 0;
     int r = disk_list(d, dir, a, &names, &n);
-    for (size_t i = 0; r == 0 && i < n; i++)
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        if (strcmp(names[i], METADATA_FILE) == 0)
+            continue;
         r = disk_unlink(d, arena_printf(a, "%s/%s", dir, names[i]));
+        n_other++;
+    }
+    if (r == 0 && n_other > 0)
+        r = disk_sync_dir(d, dir);
+    if (r == 0 && n_other < n)
+        r = disk_unlink(d, arena_printf(a, "%s/%s", dir, METADATA_FILE));
     arena_free(a);
     return r;
 }

@@ -1,21 +1,21 @@
 // The simulator's command line.
 //   sim --seed N [--minutes M] [--verbose]      one run
+//   sim --cuts STEP [--seed N] [--verbose]      the scripted run, ended at every STEP-th operation
+//                                               on the disk
 //   sim --from N --count C [--minutes M]        many; each twice when --twice: equal trace hashes
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cuts.h"
 #include "plan.h"
 
 static const struct option options[] = {
-    {"seed", required_argument, NULL, 's'},
-    {"from", required_argument, NULL, 's'},
-    {"count", required_argument, NULL, 'c'},
-    {"minutes", required_argument, NULL, 'm'},
-    {"verbose", no_argument, NULL, 'v'},
-    {"twice", no_argument, NULL, 't'},
-    {NULL, 0, NULL, 0},
+    {"seed", required_argument, NULL, 's'},  {"from", required_argument, NULL, 's'},
+    {"count", required_argument, NULL, 'c'}, {"minutes", required_argument, NULL, 'm'},
+    {"cuts", required_argument, NULL, 'u'},  {"verbose", no_argument, NULL, 'v'},
+    {"twice", no_argument, NULL, 't'},       {NULL, 0, NULL, 0},
 };
 
 static int run_one(const struct sim_options *o, bool twice, struct plan_result *sum)
@@ -49,11 +49,20 @@ static int run_one(const struct sim_options *o, bool twice, struct plan_result *
     return 0;
 }
 
+static int run_cuts(const struct sim_options *o, uint64_t step)
+{
+    uint64_t n = 0;
+    int failed = cuts_run(o->seed, step, o->is_verbose, &n);
+    printf("cuts: %llu passed, %d failed\n", (unsigned long long)(n - (uint64_t)failed), failed);
+    return failed ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct sim_options o = {.seed = 1, .minutes = 10};
     uint64_t n = 1;
     bool twice = false;
+    uint64_t cuts_step = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 's')
             o.seed = strtoull(optarg, NULL, 0);
@@ -61,6 +70,8 @@ int main(int argc, char **argv)
             n = strtoull(optarg, NULL, 0);
         else if (c == 'm')
             o.minutes = strtoull(optarg, NULL, 0);
+        else if (c == 'u')
+            cuts_step = strtoull(optarg, NULL, 0);
         else if (c == 'v')
             o.is_verbose = true;
         else if (c == 't')
@@ -68,6 +79,8 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    if (cuts_step)
+        return run_cuts(&o, cuts_step);
     struct plan_result sum = {0};
     int failed = 0;
     for (uint64_t i = 0; i < n; i++, o.seed++)

@@ -66,6 +66,10 @@ class Truth:
             self.fail(f"{topic}-{partition} {offset} was used twice: {had} and {who}")
         return who
 
+    def offsets_below(self, topic, partition, end):
+        with self.lock:
+            return {o for o in self.stands.get((topic, partition), {}) if o < end}
+
     def note_acked(self, topic, partition, offset, producer, seq):
         with self.lock:
             self.acked.setdefault((topic, partition), []).append((offset, producer, seq))

@@ -361,15 +361,57 @@ static void a_topic_made_anew_is_empty(void **state)
     append(w, partitions_get(w->ps, id, 0), 3, false);
     settle(w);
     delete_topic(w, id);
-    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
-    assert_int_equal(partition_log_end(p), 0);
+    id = make_topic(w, "t");
     sync_journal(w); // removes the former's directory, but not the new one's
+    struct partition *p = partitions_get(w->ps, id, 0);
+    assert_int_equal(partition_log_end(p), 0);
     flush(w);
     assert_true(exists(w, "data/t-0"));
     struct try *t = append(w, p, 2, true);
     settle(w);
     assert_true(t->is_done);
     assert_int_equal(t->append.base_offset, 0);
+}
+
+static void a_topic_made_anew_spares_the_former_until_its_deletion_is_durable(void **state)
+{
+    struct world *w = *state;
+    struct uuid id = make_topic(w, "t");
+    append(w, partitions_get(w->ps, id, 0), 3, true);
+    settle(w);
+    delete_topic(w, id);
+    struct uuid anew = make_topic(w, "t");
+    assert_null(partitions_get(w->ps, anew, 0));
+    flush(w);
+    assert_true(exists(w, "data/t-0/00000000000000000000.log"));
+    partitions_journal_synced(w->ps, w->position - 1, NOW_MS); // the deletion, not the making
+    assert_non_null(partitions_get(w->ps, anew, 0));
+    assert_int_equal(partition_log_end(partitions_get(w->ps, anew, 0)), 0);
+}
+
+// A power cut at each step of the removal, and a topic of the same name after it.
+static void records_of_a_deleted_topic_never_come_back(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(disk_sync_dir(w->disk, "."), 0);
+    struct uuid id = make_topic(w, "t");
+    for (uint64_t step = 0; step < 24; step++) {
+        append(w, partitions_get(w->ps, id, 0), 3, true);
+        settle(w);
+        delete_topic(w, id);
+        disk_sim_fail_at(w->disk, step, -EIO);
+        sync_journal(w);
+        flush(w);
+        partitions_free(w->ps);
+        disk_sim_power_cut(w->disk);
+        disk_sim_heal(w->disk);
+        w->has_failed = false;
+        start(w, false, true);
+        id = make_topic(w, "t");
+        struct partition *p = partitions_get(w->ps, id, 0);
+        assert_non_null(p);
+        assert_int_equal(partition_log_end(p), 0);
+    }
 }
 
 static void leftovers_of_deleted_topics_are_removed_at_start(void **state)
@@ -553,6 +595,8 @@ int main(void)
         TEST(watchers_are_told_of_what_they_can_see),
         TEST(a_deleted_topic_goes_when_the_journal_is_durable),
         TEST(a_topic_made_anew_is_empty),
+        TEST(a_topic_made_anew_spares_the_former_until_its_deletion_is_durable),
+        TEST(records_of_a_deleted_topic_never_come_back),
         TEST(leftovers_of_deleted_topics_are_removed_at_start),
         TEST(deleted_records_stay_deleted),
         TEST(a_killed_process_loses_nothing),
