@@ -39,6 +39,7 @@ enum run_flags {
     RUN_INCOMPLETE = 1, // coverage: it may have been sent more often than n says
     RUN_EXPIRED = 2,
     RUN_ABANDONED = 4,
+    RUN_GONE = 8, // lost with the power: no answer that spans it holds it
 };
 
 // [from, next run's from); the last one has no end. Equal neighbours are merged.

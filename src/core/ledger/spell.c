@@ -147,7 +147,7 @@ enum ledger_certainty spell_delivery(const struct spell *s, int64_t from, int64_
 static void run_send(struct gp *gp, struct spell *s, size_t i)
 {
     struct run *r = &gp->runs[i];
-    if (r->spell == s->id || r->prev == s->id)
+    if (r->spell == s->id || r->prev == s->id || r->flags & RUN_GONE)
         return;
     struct run was = *r;
     if (r->n < UINT8_MAX)

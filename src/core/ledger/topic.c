@@ -100,6 +100,7 @@ void ledger_records_lost(struct ledger *l, struct ledger_time t, struct uuid top
     struct tp *tp = find_tp(l, topic_id, partition);
     for (size_t i = 0; tp && i < tp->n_gps; i++) {
         struct gp *gp = tp->gps[i];
+        runs_flag(gp, range.from, range.to, RUN_GONE, false);
         int64_t from = gp->k > gp->base ? gp->k : gp->base;
         if (range.from > from)
             from = range.from;
