@@ -197,13 +197,19 @@ build/examples/go/.stamp: $(shell find examples/go -name '*.go') examples/go/go.
 	$(Q)mkdir -p $(@D) && cd examples/go && go build -buildvcs=false -o $(CURDIR)/$(@D)/ ./... || \
 	  { echo "examples-go: go build failed (no module proxy, or Go too old?)" >&2; exit 1; }
 	$(Q)touch $@
-examples-node: build/examples/node/.stamp
-build/examples/node/.stamp: $(wildcard examples/node/*)
+# npm compiles SQLite, which takes a minute: only when the list of packages has changed. Its build
+# looks for Node's headers on the network, unless it is told where the system has them.
+node_headers := $(if $(wildcard /usr/include/node/node.h),npm_config_nodedir=/usr)
+examples-node: build/examples/node/.packages \
+  $(patsubst examples/%,build/examples/%,$(wildcard examples/node/*.js))
+build/examples/node/.packages: examples/node/package.json examples/node/package-lock.json
 	@echo "  NPM  build/examples/node"
-	$(Q)mkdir -p $(@D) && cp examples/node/* $(@D)/ && cd $(@D) && \
-	  npm ci --no-audit --no-fund --silent || \
-	  { echo "examples-node: npm failed (no registry?)" >&2; exit 1; }
+	$(Q)mkdir -p $(@D) && cp $^ $(@D)/ && cd $(@D) && \
+	  $(node_headers) npm ci --no-audit --no-fund --silent || \
+	  { echo "examples-node: npm failed (no registry, or no compiler?)" >&2; exit 1; }
 	$(Q)touch $@
+build/examples/node/%.js: examples/node/%.js
+	$(Q)mkdir -p $(@D) && cp $< $@
 
 # --- libtally as a library of its own: nothing of src/base, loads what it needs by itself. ---
 lib_srcs := $(wildcard src/client/libtally/*.c)

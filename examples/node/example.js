@@ -12,7 +12,11 @@ function consumer(settings = {}) {
     brokers: [env('TALLY_BOOTSTRAP', '127.0.0.1:9092')],
     logLevel: logLevel.ERROR,
   });
-  return kafka.consumer({ groupId: env('TALLY_GROUP', 'example'), ...settings });
+  return kafka.consumer({
+    groupId: env('TALLY_GROUP', 'example'),
+    heartbeatInterval: setting('heartbeat.interval.ms', 3000),
+    ...settings,
+  });
 }
 
 // Subscribes, runs, and leaves the group at SIGTERM or SIGINT.
@@ -46,4 +50,4 @@ const setting = (name, otherwise) => {
   return argument ? Number(argument.slice(name.length + 1)) : otherwise;
 };
 
-module.exports = { consumer, run, work, show, after, setting };
+module.exports = { consumer, env, run, work, show, after, setting };

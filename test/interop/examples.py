@@ -18,7 +18,8 @@ from kafka_records import batch  # noqa: E402
 from kafka_wire import Closed, Connection  # noqa: E402
 
 BUILT = ROOT / "build/examples"
-NAMES = ["auto_commit", "manual_commit", "manual_commit_no_revoke", "commit_first"]
+NAMES = ["auto_commit", "manual_commit", "manual_commit_no_revoke", "commit_first",
+         "exactly_once"]
 RECORDS, PARTITIONS = 1000, 2
 
 
@@ -124,8 +125,7 @@ def main():
         raise SystemExit(f"{a.bootstrap}: cannot make the topic: {e!r}")
     passed = failed = 0
     for language in a.languages.split(","):
-        names = NAMES + (["exactly_once"] if language in ("c", "python") else [])
-        for name in names:
+        for name in NAMES:
             started = time.monotonic()
             wrong = try_one(a.bootstrap, topic, language, name)
             print(f"{'FAIL' if wrong else 'ok  '} {language}/{name} "

@@ -35,7 +35,7 @@ final class Example {
         p.putAll(settings);
         for (String arg : args) {
             String[] pair = arg.split("=", 2);
-            p.put(pair[0], pair[1]);
+            if (pair.length == 2) p.put(pair[0], pair[1]);
         }
         CountDownLatch closed = new CountDownLatch(1);
         StringDeserializer text = new StringDeserializer();
