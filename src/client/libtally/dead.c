@@ -80,6 +80,11 @@ static int failed(struct tally *t, rd_kafka_resp_err_t rc, struct tally_error *e
     return is_final ? TALLY_INVALID : TALLY_KAFKA;
 }
 
+#ifdef __clang__
+// The RD_KAFKA_V_ macros of librdkafka check their types with statement expressions.
+#pragma clang diagnostic ignored "-Wgnu-statement-expression"
+#endif
+
 int dead_write(struct tally *t, const rd_kafka_message_t *m, const struct tally_error *why,
                struct tally_error *error)
 {

@@ -18,7 +18,8 @@ enum {
     OID_VARCHAR = 1043,
 };
 
-#define NUMBER_MAX 32 // a number as text
+#define NUMBER_MAX 32           // a number as text
+#define STATEMENT_NAME_BYTES 24 // "t" and a number
 
 struct postgres_sink {
     struct sink base;
@@ -246,21 +247,21 @@ static int make_parameters(const struct tally_value *values, size_t n, struct pa
 }
 
 // The name under which it is prepared; *ret_name "" : the unnamed one.
-static int prepare(struct postgres_sink *p, const char *sql, char ret_name[16],
+static int prepare(struct postgres_sink *p, const char *sql, char ret_name[STATEMENT_NAME_BYTES],
                    struct tally_error *error)
 {
     if (!p->conn)
         return refuse(p, NULL, error);
     for (size_t i = 0; i < p->n_statements; i++) {
         if (strcmp(p->statements[i], sql) == 0) {
-            snprintf(ret_name, 16, "t%zu", i);
+            snprintf(ret_name, STATEMENT_NAME_BYTES, "t%zu", i);
             return 0;
         }
     }
     char *copy = p->n_statements < SINK_MAX_STATEMENTS ? strdup(sql) : NULL;
     ret_name[0] = 0;
     if (copy)
-        snprintf(ret_name, 16, "t%zu", p->n_statements);
+        snprintf(ret_name, STATEMENT_NAME_BYTES, "t%zu", p->n_statements);
     int result = finish(p, p->api.PQprepare(p->conn, ret_name, sql, 0, NULL), error);
     if (result < 0 || !copy) {
         free(copy);
@@ -297,7 +298,7 @@ static int postgres_run(struct sink *s, const char *sql, const struct tally_valu
                         struct tally_error *error)
 {
     struct postgres_sink *p = self(s);
-    char name[16];
+    char name[STATEMENT_NAME_BYTES];
     struct parameters w = {0};
     int result = prepare(p, sql, name, error);
     if (result == 0)
@@ -341,7 +342,7 @@ static int postgres_describe(struct sink *s, const char *sql, tally_column_fn *c
                              struct tally_error *error)
 {
     struct postgres_sink *p = self(s);
-    char name[16];
+    char name[STATEMENT_NAME_BYTES];
     int result = prepare(p, sql, name, error);
     if (result < 0)
         return result;
