@@ -2,7 +2,8 @@
 """What exactly once costs: rows a second of tally consume, as a ratio to the same rows inserted by
 the same statements with no Kafka and no fence, one transaction a batch.
 
-usage: cost.py [--rounds N] [--bytes N] [--check]     --check: exit 1 when the ratio at 100 is below 0.8
+usage: cost.py [--rounds N] [--bytes N] [--check]
+--check: exit 1 when the ratio at 100 is below 0.8
 
 The two take turns and the medians are compared: a busy machine slows both."""
 import argparse

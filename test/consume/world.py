@@ -115,7 +115,8 @@ class Postgres:
                         "--no-sync", "-E", "UTF8", "--locale=C"], check=True, capture_output=True,
                        cwd="/", **self.how)
         with open(self.data / "postgresql.conf", "a") as f:
-            f.write(f"fsync = {'on' if fsync else 'off'}\nmax_connections = 60\nunix_socket_directories = ''\n"
+            f.write(f"fsync = {'on' if fsync else 'off'}\nmax_connections = 60\n"
+                    "unix_socket_directories = ''\n"
                     "autovacuum_naptime = 10min\n")
         self.start()
 
