@@ -51,15 +51,31 @@ static bool crc_fits(struct bytes content)
            crc == crc32c(0, text, (size_t)(line + 1 - text));
 }
 
+static void recovery_point_text(const struct log *l, struct buf *text)
+{
+    buf_printf(text, "recovery point\n%" PRId64 "\n", l->synced);
+    end_with_crc(text);
+}
+
 int log_write_recovery_point(struct log *l)
 {
     struct buf text = {0};
-    buf_printf(&text, "recovery point\n%" PRId64 "\n", l->synced);
-    end_with_crc(&text);
+    recovery_point_text(l, &text);
     int r = write_lazily(l, POINT_FILE, &text);
     buf_free(&text);
     if (r == 0)
         l->recovery_point = l->synced;
+    return r;
+}
+
+int log_write_durable_point(struct log *l)
+{
+    struct buf text = {0};
+    recovery_point_text(l, &text);
+    int r = disk_replace_file(l->disk, l->dir, POINT_FILE, (struct bytes){text.ptr, text.len});
+    buf_free(&text);
+    if (r == 0)
+        l->recovery_point = l->durable_point = l->synced;
     return r;
 }
 
@@ -70,9 +86,11 @@ int64_t log_read_recovery_point(struct log *l)
     struct arena *a = arena_new();
     struct bytes content;
     int64_t point = 0;
-    if (disk_read_file(l->disk, path, TEXT_MAX_BYTES, a, &content) < 0 || !crc_fits(content) ||
-        sscanf((const char *)content.ptr, "recovery point\n%" SCNd64, &point) != 1)
-        point = 0;
+    int r = disk_read_file(l->disk, path, TEXT_MAX_BYTES, a, &content);
+    if (r != -ENOENT &&
+        (r < 0 || !crc_fits(content) ||
+         sscanf((const char *)content.ptr, "recovery point\n%" SCNd64, &point) != 1))
+        point = -1;
     arena_free(a);
     return point;
 }

@@ -28,6 +28,7 @@ struct log {
     int64_t start, end;
     int64_t synced, sync_target; // sync_target -1: none is under way
     int64_t recovery_point;      // as in the file
+    int64_t durable_point;       // a recovery point that no power cut takes back
     int64_t reserve_mark;
     struct epochs epochs;
     struct producer_state *producers;
@@ -57,7 +58,8 @@ MUST_USE int log_write_producers(struct log *l);
 MUST_USE int log_load_producers(struct log *l);
 // Not durable, and never claims too much.
 MUST_USE int log_write_recovery_point(struct log *l);
-int64_t log_read_recovery_point(struct log *l);
+MUST_USE int log_write_durable_point(struct log *l);
+int64_t log_read_recovery_point(struct log *l); // 0: none; -1: a crash tore it
 MUST_USE int log_write_metadata(struct log *l, struct uuid topic_id, struct disk_file **ret_file);
 MUST_USE int log_open_metadata(struct log *l, struct disk_file **ret_file);
 // 0 with *ret_is_other, or -errno.

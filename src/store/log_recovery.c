@@ -140,6 +140,39 @@ static int load_epochs(struct opening *o)
     return say_io(o, r, "epochs cannot be read");
 }
 
+static int64_t durable_upto(const struct opening *o)
+{
+    int64_t point = log_read_recovery_point(o->l);
+    return point > o->args->synced ? point : o->args->synced;
+}
+
+static int make_first(struct opening *o, int64_t base)
+{
+    struct log *l = o->l;
+    struct segment *s = segment_new(l->disk, l->dir, base, o->args->now_ms);
+    int r = segment_create(s);
+    log_add_segment(l, s);
+    memmove(l->segments + 1, l->segments, (l->n_segments - 1) * sizeof *l->segments);
+    l->segments[0] = s;
+    l->dir_changed = l->is_dirty = true;
+    s->is_loaded = true;
+    return say_io(o, r, "cannot be written");
+}
+
+// Only retention removes the first segments, and it writes down before that they were durable.
+static int check_first(struct opening *o)
+{
+    struct log *l = o->l;
+    int64_t durable = durable_upto(o), base = l->segments[0]->base;
+    int64_t expected = durable > o->args->log_start ? durable : o->args->log_start;
+    if (base <= expected || log_read_recovery_point(l) < 0)
+        return 0;
+    if (!o->args->power_lost)
+        return say(o, -ENOENT, "%s: the segments before offset %" PRId64 " are missing", l->dir,
+                   base);
+    return make_first(o, expected);
+}
+
 static int list_segments(struct opening *o)
 {
     struct log *l = o->l;
@@ -164,15 +197,10 @@ static int list_segments(struct opening *o)
     for (size_t i = 0; i + 1 < l->n_segments; i++)
         l->segments[i]->end = l->segments[i + 1]->base;
     if (l->n_segments > 0)
-        return 0;
+        return check_first(o);
     if (o->args->reserved_upto > 0 && !o->args->power_lost)
         return say(o, -ENOENT, "%s: no segment is there, though records were written", l->dir);
-    struct segment *s = segment_new(l->disk, l->dir, 0, o->args->now_ms);
-    r = segment_create(s);
-    log_add_segment(l, s);
-    l->dir_changed = l->is_dirty = true;
-    s->is_loaded = true;
-    return say_io(o, r, "cannot be written");
+    return make_first(o, 0);
 }
 
 static int64_t end_of(const struct log *l)
@@ -327,9 +355,7 @@ static int check_sealed(struct opening *o, size_t i)
 static int scan_tail(struct opening *o)
 {
     struct log *l = o->l;
-    int64_t durable = log_read_recovery_point(l);
-    if (o->args->synced > durable)
-        durable = o->args->synced;
+    int64_t durable = durable_upto(o);
     size_t first = log_segment_index(l, durable);
     int r = 0;
     o->cut_segment = l->n_segments;
@@ -392,13 +418,18 @@ static int apply_cut(struct opening *o)
     return r;
 }
 
+static bool begins_epoch(const struct opening *o, int64_t end)
+{
+    return o->args->power_lost && o->args->reserved_upto > end;
+}
+
 // The log goes on where no offset was given out before.
 static int skip_to_mark(struct opening *o)
 {
     struct log *l = o->l;
     const struct log_open *args = o->args;
     o->report->lost_from = o->report->lost_upto = l->end;
-    if (!args->power_lost || args->reserved_upto <= l->end)
+    if (!begins_epoch(o, l->end))
         return 0;
     int32_t epoch = log_epoch(l) > args->leader_epoch ? log_epoch(l) : args->leader_epoch;
     o->report->lost_upto = args->reserved_upto;
@@ -435,11 +466,13 @@ static int open_unclean(struct opening *o)
     // A log that nothing was written to costs no sync; its names are made durable with the first.
     bool is_empty =
         l->n_segments == 1 && log_active(l)->size == 0 && o->cut_segment == l->n_segments;
+    // A new epoch is durable before it is told of, and so is the way to its file.
+    bool needs_names = !is_empty || begins_epoch(o, end_of(l));
     l->is_dirty = true;
     r = apply_cut(o);
     l->end = end_of(l);
     l->start = l->segments[0]->base;
-    if (r == 0 && !is_empty)
+    if (r == 0 && needs_names)
         r = settle(o);
     l->synced = l->end;
     if (r == 0)

@@ -23,11 +23,17 @@ static bool is_surplus(const struct log *l, const struct segment *s)
 }
 
 // Removes the oldest segment. One after the other and each durably, so that a crash never leaves a
-// hole in the middle.
+// hole in the middle; and what goes is known to have been durable, so that recovery can tell a
+// segment that retention removed from one that the power took.
 static int remove_first(struct log *l)
 {
     struct segment *s = l->segments[0];
-    int r = segment_unlink(s);
+    int64_t next = l->segments[1]->base;
+    int r = l->synced < next ? log_sync(l) : 0;
+    if (r == 0 && l->durable_point < next)
+        r = log_write_durable_point(l);
+    if (r == 0)
+        r = segment_unlink(s);
     if (r == 0)
         r = disk_sync(l->dir_file);
     if (r < 0)
