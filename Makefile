@@ -9,7 +9,8 @@
 #   make soak MINUTES=n   real clients while the broker is killed all the time
 #   make fuzz SECONDS=n   every decoder under libFuzzer
 #   make matrix       every example consumer under every drill
-#   make soak-consume MINUTES=n   tally consume under kills, frozen copies, cut connections
+#   make soak-consume MINUTES=n   tally consume under kills, frozen copies, cut connections;
+#                     KAFKA=1: on three nodes of Apache Kafka
 #   make red-consume  the same without each safeguard: must be noticed
 #   make facts        schema/ against Kafka's own definitions
 #   make lint         house rules, formatting, clang-tidy
@@ -249,11 +250,18 @@ build/bugs/tally-$(1): $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a \
 endef
 $(foreach b,$(bugs),$(eval $(call bug_rule,$(b))))
 consume-bugs: $(addprefix build/bugs/tally-,$(bugs))
-soak-consume: deps all
-	$(Q)/usr/bin/python3 test/consume/kills.py --seconds $$(( $(MINUTES) * 60 )) $(SOAK)
+# KAFKA=1: against Apache Kafka, three nodes of which one is away now and then.
+soak-consume: deps$(if $(KAFKA),-interop) all
+	$(Q)/usr/bin/python3 test/consume/kills.py --seconds $$(( $(MINUTES) * 60 )) \
+	  $(if $(KAFKA),--kafka-nodes 3) $(SOAK)
 $(B)/test/consume/insert: $(B)/obj/test/consume/insert.o $(B)/libtally.a
 	@echo "  LINK $@"
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# Only the calls of these objects are wrapped: what other libraries allocate is theirs.
+$(B)/test/consume/nomem: $(B)/obj/test/consume/nomem.o $(pic_objs)
+	@echo "  LINK $@"
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+	  -Wl,--wrap=strdup -o $@ $^ -lpthread -ldl
 bench-consume: deps all $(B)/test/consume/insert
 	$(Q)/usr/bin/python3 test/consume/cost.py
 red-consume: deps all consume-bugs

@@ -3,7 +3,7 @@
 the same statements with no Kafka and no fence, one transaction a batch.
 
 usage: cost.py [--rounds N] [--bytes N] [--check]
---check: exit 1 when the ratio at 100 is below 0.8
+--check: exit status 1 when a ratio at 100 is below 0.8
 
 The two take turns and the medians are compared: a busy machine slows both."""
 import argparse

@@ -116,8 +116,7 @@ class Postgres:
                        cwd="/", **self.how)
         with open(self.data / "postgresql.conf", "a") as f:
             f.write(f"fsync = {'on' if fsync else 'off'}\nmax_connections = 60\n"
-                    "unix_socket_directories = ''\n"
-                    "autovacuum_naptime = 10min\n")
+                    "unix_socket_directories = ''\nautovacuum_naptime = 10min\n")
         self.start()
 
     def start(self):
@@ -307,3 +306,87 @@ class Folder:
 def first_number(text, name):
     found = re.search(rf"\b{name}=(\d+)", text)
     return int(found.group(1)) if found else 0
+
+
+class Cluster:
+    """Apache Kafka, n nodes in one cluster; the jars come from test/interop/kafka fetch."""
+
+    def __init__(self, folder, n, *settings):
+        self.folder, self.n, self.restarts = pathlib.Path(folder), n, 0
+        subprocess.run([ROOT / "test/interop/kafka", "fetch"], check=True)
+        self.jars = str(ROOT / "build/interop/jars/*")
+        self.ports = [free_port() for _ in range(n)]
+        controllers = [free_port() for _ in range(n)]
+        voters = ",".join(f"{i + 1}@127.0.0.1:{p}" for i, p in enumerate(controllers))
+        copies = min(3, n)
+        self.nodes = [None] * n
+        for i in range(n):
+            home = self.folder / f"node{i + 1}"
+            home.mkdir()
+            (home / "server.properties").write_text("\n".join([
+                "process.roles=broker,controller", f"node.id={i + 1}",
+                f"controller.quorum.voters={voters}",
+                f"listeners=PLAINTEXT://127.0.0.1:{self.ports[i]},"
+                f"CONTROLLER://127.0.0.1:{controllers[i]}",
+                f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.ports[i]}",
+                "controller.listener.names=CONTROLLER", f"log.dirs={home}/data",
+                f"offsets.topic.replication.factor={copies}", "offsets.topic.num.partitions=6",
+                f"transaction.state.log.replication.factor={copies}",
+                f"transaction.state.log.min.isr={(copies + 1) // 2}",
+                f"share.coordinator.state.topic.replication.factor={copies}",
+                f"min.insync.replicas={(copies + 1) // 2}", "replica.lag.time.max.ms=3000",
+                f"default.replication.factor={copies}", "broker.session.timeout.ms=3000",
+                "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=200",
+                *settings, ""]))
+            self.java(i, "kafka.tools.StorageTool", "format", "-t", "tallyConsumeAAAAAAAAAA", "-c",
+                      str(home / "server.properties"), "--ignore-formatted").wait(60)
+            self.start_node(i)
+        for i in range(n):
+            self.wait_for(i)
+
+    @property
+    def address(self):
+        return ",".join(f"127.0.0.1:{p}" for p in self.ports)
+
+    def java(self, i, *arguments):
+        with open(self.folder / f"node{i + 1}" / "log", "ab") as log:
+            return subprocess.Popen(
+                ["java", "-Xmx400M", "-Xms200M", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+                 "-cp", self.jars, *arguments], stdout=log, stderr=log)
+
+    def start_node(self, i):
+        self.nodes[i] = self.java(i, "kafka.Kafka",
+                                  str(self.folder / f"node{i + 1}" / "server.properties"))
+
+    def wait_for(self, i):
+        def answers():
+            assert self.nodes[i].poll() is None, f"node {i + 1} died; see its log"
+            try:
+                socket.create_connection(("127.0.0.1", self.ports[i]), 1).close()
+                return True
+            except OSError:
+                return False
+        wait_until(answers, f"node {i + 1} answers", 120, 0.1)
+
+    def disturb(self, kill=True):
+        """One node away and back: every partition that it leads gets another leader."""
+        i = self.restarts % self.n
+        self.nodes[i].kill() if kill else self.nodes[i].terminate()
+        self.nodes[i].wait(PATIENCE_S)
+        time.sleep(4)
+        self.start_node(i)
+        self.wait_for(i)
+        self.restarts += 1
+        time.sleep(10)  # until it is in sync again: two nodes away are not what is tested
+
+    def create(self, topic, partitions):
+        done = self.java(0, "org.apache.kafka.tools.TopicCommand", "--bootstrap-server",
+                         self.address, "--create", "--topic", topic, "--partitions",
+                         str(partitions)).wait(PATIENCE_S)
+        assert done == 0, "cannot create the topic; see node1/log"
+
+    def stop(self):
+        for node in self.nodes:
+            if node and node.poll() is None:
+                node.kill()
+                node.wait()

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""libtally as another program gets it (installed, pkg-config, shared and static), and the two
+examples, killed while they work: totals and rows must be exact.
+
+usage: examples.py     ends with "N passed, N failed" """
+import collections
+import os
+import random
+import shlex
+import subprocess
+import sys
+import time
+import traceback
+
+import world
+
+RECORDS = 3000
+KEYS = 7
+
+
+def test_installed_library(folder, broker, _):
+    root = folder / "installed"
+    subprocess.run(["make", "--no-print-directory", "install", f"DESTDIR={root}", "PREFIX=/usr"],
+                   cwd=world.ROOT, check=True, capture_output=True)
+    lib = root / "usr/lib"
+    how = {**os.environ, "PKG_CONFIG_PATH": str(lib / "pkgconfig"),
+           "PKG_CONFIG_SYSROOT_DIR": str(root), "LD_LIBRARY_PATH": str(lib)}
+    flags = shlex.split(subprocess.run(["pkg-config", "--cflags", "--libs", "libtally"], env=how,
+                                       check=True, capture_output=True, text=True).stdout)
+    source = str(world.ROOT / "examples/c/libtally_aggregate.c")
+    broker.create("numbers", 3)
+    world.tally("produce", "numbers", "--format", "json", "--key", "k", "--bootstrap",
+                broker.address, text='{"k": 1}\n')
+    for name, more in (("shared", []), ("static", ["-static-libgcc", str(lib / "libtally.a")])):
+        program = str(folder / name)
+        used = [f for f in flags if name == "shared" or f != "-ltally"]
+        subprocess.run(["gcc", "-o", program, source, *used, *more, "-ldl", "-lpthread"],
+                       check=True)
+        done = subprocess.run([program, "numbers", name, str(folder / f"{name}.db"),
+                               broker.address], env=how, capture_output=True, text=True,
+                              timeout=60)
+        assert done.returncode == 1 and "the value is not a number" in done.stderr, done
+        linked = subprocess.run(["ldd", program], env=how, capture_output=True, text=True).stdout
+        assert ("libtally.so" in linked) == (name == "shared"), linked
+        for heavy in ("rdkafka", "libpq", "sqlite"):
+            assert heavy not in linked, linked
+    # A C++ program can include the header.
+    (folder / "a.cc").write_text("#include <tally.h>\nint main() { return tally_int(3).type; }\n")
+    subprocess.run(["g++", "-c", "-o", "/dev/null", folder / "a.cc", f"-I{root}/usr/include"],
+                   check=True)
+
+
+def test_aggregate_under_kills(folder, broker, _):
+    broker.create("sums", 3)
+    want = collections.Counter()
+    import confluent_kafka as kafka
+    p = kafka.Producer({"bootstrap.servers": broker.address})
+    for i in range(RECORDS):
+        key = f"key{i % KEYS}"
+        want[key] += i
+        p.produce("sums", str(i), key)
+    p.flush(30)
+    database = world.Sqlite(folder)
+    database.file = folder / "sums.db"
+    argv = [world.ROOT / "build/examples/c/libtally_aggregate", "sums", "sums", database.file,
+            broker.address]
+    random_ = random.Random(1)
+    for _ in range(20):
+        child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+        time.sleep(random_.uniform(0.02, 0.2))
+        child.kill()
+        child.wait()
+    subprocess.run(argv, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    rows = database.query("SELECT key, records, amount FROM total")
+    assert {k: a for k, _, a in rows} == want and sum(n for _, n, _ in rows) == RECORDS, rows
+
+
+def test_python_and_postgres_under_kills(folder, broker, postgres):
+    broker.create("lines", 4)
+    world.tally("produce", "lines", "--format", "lines", "--bootstrap", broker.address,
+                text="".join(f"{i}\n" for i in range(RECORDS)))
+    how = {**os.environ, "TALLY_BOOTSTRAP": broker.address, "TALLY_TOPIC": "lines",
+           "TALLY_GROUP": "python", "TALLY_WORK_MS": "0"}
+
+    def start():
+        return subprocess.Popen(["/usr/bin/python3",
+                                 world.ROOT / "examples/python/exactly_once_postgres.py",
+                                 postgres.url(), "session.timeout.ms=1000",
+                                 "heartbeat.interval.ms=200"], env=how,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def rows():
+        try:
+            return postgres.query("SELECT count(*) FROM results")[0][0]
+        except Exception:
+            return 0
+
+    copies = [start(), start()]
+    random_ = random.Random(2)
+    try:
+        for _ in range(8):
+            time.sleep(random_.uniform(0.5, 1.5))
+            n = random_.randrange(2)
+            copies[n].kill()
+            copies[n].wait()
+            copies[n] = start()
+
+        def is_done():
+            for n, c in enumerate(copies):
+                if c.poll() is not None:  # fenced: it says so and ends
+                    copies[n] = start()
+            return rows() >= RECORDS
+        world.wait_until(is_done, "all rows")
+    finally:
+        for c in copies:
+            c.kill()
+            c.wait()
+    twice = postgres.query("SELECT partition, record_offset FROM results"
+                           " GROUP BY 1, 2 HAVING count(*) > 1")
+    assert rows() == RECORDS and not twice, (rows(), twice[:3])
+
+
+def test_the_manual_pages(*_):
+    for page in ("libtally.3", "tally-consume.1"):
+        done = subprocess.run(["man", "--warnings", "-l", "-P", "cat",
+                               world.ROOT / "docs/man" / page], capture_output=True, text=True,
+                              env={**os.environ, "MANROFFSEQ": "", "LC_ALL": "C.UTF-8"})
+        if done.returncode == 127 or "not found" in done.stderr:
+            return
+        assert not done.stderr.strip(), done.stderr
+        assert "SYNOPSIS" in done.stdout
+
+
+def main():
+    tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
+    chosen = sys.argv[1:] or tests
+    failed = 0
+    with world.Folder() as folder:
+        broker, postgres = world.Broker(folder), world.Postgres(folder)
+        try:
+            for name in chosen:
+                try:
+                    tests[name](folder, broker, postgres)
+                    print(f"ok   {name}", flush=True)
+                except Exception:
+                    failed += 1
+                    print(f"FAIL {name}", flush=True)
+                    traceback.print_exc(file=sys.stdout)
+        finally:
+            postgres.stop()
+            broker.stop()
+    print(f"examples: {len(chosen) - failed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
