@@ -195,8 +195,6 @@ static void put_what(const struct tally_report_response_incident *i, struct str 
         if (i->last != i->first)
             buf_printf(out, "-%lld", (long long)i->last);
         buf_printf(out, ": %lld record%s", (long long)i->records, i->records == 1 ? "" : "s");
-        if (i->likely_at_most >= 0)
-            buf_printf(out, ", likely at most %lld", (long long)i->likely_at_most);
     }
     buf_printf(out, ", ");
     put(out, i->certainty);
@@ -205,6 +203,20 @@ static void put_what(const struct tally_report_response_incident *i, struct str 
                : i->closed ? ""
                            : ", still open",
                i->forced ? ", forced" : "");
+}
+
+// What was sent twice may have been worked on twice, no more is known from the wire.
+static void put_bound(const struct tally_report_response_incident *i, struct buf *out)
+{
+    if (!str_eq_c(i->class, "resent") || i->first < 0)
+        return;
+    buf_printf(out,
+               " Sent twice is not worked on twice: at most %lld were, and this counts what was "
+               "only fetched ahead.",
+               (long long)i->records);
+    if (i->likely_at_most >= 0 && i->likely_at_most < i->records)
+        buf_printf(out, " Its commits lay %lld records apart at most, so likely no more than that.",
+                   (long long)i->likely_at_most);
 }
 
 void report_incident_text(const struct tally_report_response_incident *i, struct str group,
@@ -216,6 +228,7 @@ void report_incident_text(const struct tally_report_response_incident *i, struct
     enum cause cause = cause_find(i->cause);
     if (cause != CAUSE_COUNT)
         buf_printf(&sentence, ": %s", cause_def(cause)->meaning);
+    put_bound(i, &sentence);
     buf_printf(&sentence, " Trigger: ");
     put(&sentence, i->trigger);
     if (i->rebalance)

@@ -72,6 +72,11 @@ static void text_why(FILE *to, const struct drill_result *d)
                 json_integer_value(json_object_get(j, "first")),
                 json_integer_value(json_object_get(j, "last")), string_of(j, "cause"),
                 string_of(j, "certainty"), string_of(j, "trigger"));
+        if (strcmp(string_of(j, "class"), "resent") == 0)
+            fprintf(to,
+                    "       sent twice, so worked on twice at most %lld times; what was only "
+                    "fetched ahead counts too\n",
+                    json_integer_value(json_object_get(j, "records")));
     }
 }
 

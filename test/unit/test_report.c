@@ -97,12 +97,33 @@ static void text_is_narrow_and_hides_what_is_quiet(void **state)
     assert_memory_equal(text, head, strlen(head));
     assert_non_null(strstr(text, "disconnect, "));
     assert_non_null(strstr(text, "m?[1 (app,"));
+    assert_non_null(strstr(text, "Sent twice"));
     assert_non_null(strstr(text, "     do:  Commit in the revoke callback.\n"));
     assert_non_null(strstr(text, "  1 quiet one not shown (--all)\n"));
     for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
         size_t len = strcspn(line, "\n");
         assert_true(len <= 80 && (len == 0 || line[len - 1] != ' '));
     }
+    buf_free(&out);
+}
+
+static void resent_is_an_upper_bound(void **state)
+{
+    (void)state;
+    struct report_style style = {.width = 1000};
+    struct tally_report_response_incident i = incidents[0];
+    struct buf out = {0};
+    i.likely_at_most = 1;
+    report_incident_text(&i, (struct str){NULL, -1}, &style, &out);
+    i.class = (struct str){"repeated", 8};
+    report_incident_text(&i, (struct str){NULL, -1}, &style, &out);
+    buf_add(&out, "", 1);
+    const char *bound = "Sent twice is not worked on twice: at most 2 were, and this counts what "
+                        "was only fetched ahead. Its commits lay 1 records apart at most, so "
+                        "likely no more than that.";
+    const char *found = strstr((char *)out.ptr, bound);
+    assert_non_null(found);
+    assert_null(strstr(found + 1, "Sent twice"));
     buf_free(&out);
 }
 
@@ -195,6 +216,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_is_narrow_and_hides_what_is_quiet),
+        cmocka_unit_test(resent_is_an_upper_bound),
         cmocka_unit_test(json_has_the_names_of_the_contract),
         cmocka_unit_test(no_utf8_does_not_lose_a_document),
         cmocka_unit_test(fail_on_expected_follows_the_guarantee),
