@@ -34,7 +34,8 @@ struct stage {
     struct net *net;
     struct log_sink *log;
     struct broker *broker;
-    int fd; // our own connection
+    char *dir; // owned: the broker borrows it for as long as it lives
+    int fd;    // our own connection
     bool is_readable;
     int32_t correlation_id;
     bool was_idle;
@@ -92,6 +93,8 @@ int stage_new(const char *dir, const struct configs *fixed, struct stage **ret_s
     struct stage *s = calloc(1, sizeof *s);
     CHECK(s);
     s->fd = -1;
+    s->dir = strdup(dir);
+    CHECK(s->dir);
     s->clock = clock_new();
     s->entropy = entropy_new();
     struct net_limits limits = {.max_frame_bytes = FRAME_MAX,
@@ -108,7 +111,7 @@ int stage_new(const char *dir, const struct configs *fixed, struct stage **ret_s
                                        .entropy = s->entropy,
                                        .disk = s->disk,
                                        .log = s->log,
-                                       .dir = dir,
+                                       .dir = s->dir,
                                        .fixed = fixed,
                                        .accounting = true,
                                        .clamp_replication = true};
@@ -141,6 +144,7 @@ void stage_free(struct stage *s)
     log_sink_free(s->log);
     entropy_free(s->entropy);
     clock_free(s->clock);
+    free(s->dir);
     free(s);
 }
 

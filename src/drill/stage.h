@@ -11,7 +11,7 @@ struct stage;
 struct configs;
 struct net;
 
-// dir is made and removed by the caller. fixed: --set values, borrowed.
+// dir is made and removed by the caller, and copied. fixed: --set values, borrowed.
 MUST_USE int stage_new(const char *dir, const struct configs *fixed, struct stage **ret_stage,
                        char **ret_why);
 void stage_free(struct stage *s); // NULL is fine
