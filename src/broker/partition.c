@@ -253,10 +253,12 @@ static void write_queued(struct partition *p, int64_t wall_ms)
         for (size_t i = 0; i < n; i++)
             batches[i] = all[i]->batch.all;
         int r = 0;
+        size_t n_written = 0;
         if (n > 0)
-            r = p->set->has_failed ? -EIO : log_append(p->log, batches, n, wall_ms, spans);
+            r = p->set->has_failed ? -EIO
+                                   : log_append(p->log, batches, n, wall_ms, spans, &n_written);
         for (size_t i = 0; i < n; i++) {
-            if (r == 0)
+            if (i < n_written)
                 finish_written(p, all[i], &spans[i]);
             else
                 append_finish(all[i], KERR_KAFKA_STORAGE_ERROR);

@@ -131,6 +131,8 @@ static struct log_config log_settings(const struct topics *ts, const struct topi
     struct log_config c = log_config_default;
     c.segment_bytes = config_i64(&v, "segment.bytes");
     c.segment_ms = config_i64(&v, "segment.ms");
+    c.segment_jitter_ms = config_i64(&v, "segment.jitter.ms");
+    c.segment_index_bytes = config_i64(&v, "segment.index.bytes");
     c.retention_ms = t->is_internal ? -1 : config_i64(&v, "retention.ms");
     c.retention_bytes = t->is_internal ? -1 : config_i64(&v, "retention.bytes");
     c.index_interval_bytes = (int32_t)config_i64(&v, "index.interval.bytes");

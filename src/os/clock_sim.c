@@ -4,9 +4,6 @@
 
 #include "base/check.h"
 
-// Simulated time begins here, on a date that is easy to tell from a real one in a trace.
-#define WALL_BEGIN_MS 946684800000 // 2000-01-01T00:00:00Z
-
 struct clock {
     uint64_t now_ms;
 };
@@ -37,7 +34,7 @@ uint64_t clock_now_ms(struct clock *c)
 
 int64_t clock_wall_ms(struct clock *c)
 {
-    return WALL_BEGIN_MS + (int64_t)c->now_ms;
+    return CLOCK_SIM_WALL_BEGIN_MS + (int64_t)c->now_ms;
 }
 
 uint64_t clock_now_us(struct clock *c)

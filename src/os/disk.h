@@ -29,6 +29,7 @@ enum {
 struct disk_stat {
     bool is_dir;
     uint64_t size;
+    int64_t modified_ms; // last written, since 1970
 };
 
 struct disk_space {

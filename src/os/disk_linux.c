@@ -197,7 +197,9 @@ int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat)
     struct stat st;
     if (stat(path, &st) < 0)
         return -errno;
-    *ret_stat = (struct disk_stat){S_ISDIR(st.st_mode), (uint64_t)st.st_size};
+    *ret_stat =
+        (struct disk_stat){S_ISDIR(st.st_mode), (uint64_t)st.st_size,
+                           (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000};
     return 0;
 }
 

@@ -1,4 +1,5 @@
 #include "os/disk_sim.h"
+#include "os/clock_sim.h"
 
 #include "base/buf.h"
 #include "base/map.h"
@@ -28,6 +29,7 @@ struct inode {
     struct inode *next; // all of the disk
     bool is_dir;
     struct buf visible, durable;
+    uint64_t modified_ms;
     struct pending *pending, **pending_last;
     // Of a directory: name -> inode as seen, and as it is after a power cut.
     struct map *entries, *durable_entries;
@@ -347,6 +349,7 @@ static struct pending *pending_add(struct disk *d, struct inode *i, size_t len, 
     struct pending *p = calloc(1, sizeof *p + len);
     CHECK(p);
     *p = (struct pending){.order = ++d->order, .pos = pos, .len = len};
+    i->modified_ms = d->now_ms;
     *i->pending_last = p;
     i->pending_last = &p->next;
     return p;
@@ -459,7 +462,8 @@ int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat)
     struct inode *i = lookup(d, path, strlen(path));
     if (!i)
         return -ENOENT;
-    *ret_stat = (struct disk_stat){i->is_dir, i->visible.len};
+    *ret_stat = (struct disk_stat){i->is_dir, i->visible.len,
+                                   CLOCK_SIM_WALL_BEGIN_MS + (int64_t)i->modified_ms};
     return 0;
 }
 

@@ -1,5 +1,7 @@
 #include "store/log_private.h"
 
+#include "wire/crc32c.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +9,7 @@
 
 const struct log_config log_config_default = {.segment_bytes = 1 << 30,
                                               .segment_ms = 604800000,
+                                              .segment_index_bytes = 10485760,
                                               .retention_ms = 604800000,
                                               .retention_bytes = -1,
                                               .index_interval_bytes = 4096,
@@ -138,18 +141,61 @@ int log_roll(struct log *l, int64_t now_ms)
     return log_write_producers(l);
 }
 
-static bool roll_due(const struct log *l, uint64_t bytes, const struct batch_header *first,
-                     int64_t end, int64_t now_ms)
+// Kafka takes a part of segment.ms off at random, so that not all logs roll at once. Here it
+// follows from the segment, so that a run can be played again.
+static int64_t jitter_ms(const struct log *l, const struct segment *s)
+{
+    const struct log_config *c = &l->config;
+    int64_t most = c->segment_jitter_ms < c->segment_ms ? c->segment_jitter_ms : c->segment_ms;
+    if (most <= 0)
+        return 0;
+    uint32_t crc = crc32c(0, l->dir, strlen(l->dir));
+    return crc32c(crc, &s->base, sizeof s->base) % most;
+}
+
+static bool index_is_full(const struct log *l, const struct segment *s, size_t more)
+{
+    return (s->n_offsets + more) * SEGMENT_OFFSET_ENTRY > (uint64_t)l->config.segment_index_bytes ||
+           (s->n_times + more + 1) * SEGMENT_TIME_ENTRY > (uint64_t)l->config.segment_index_bytes;
+}
+
+// As Kafka: a segment without a time of its own ages from when it was made or opened.
+static bool is_old(const struct log *l, const struct segment *s, int64_t first_ms, int64_t batch_ms,
+                   int64_t now_ms)
+{
+    int64_t waited_ms = first_ms >= 0 ? batch_ms - first_ms : now_ms - s->created_ms;
+    return waited_ms > l->config.segment_ms - jitter_ms(l, s);
+}
+
+static bool roll_due(const struct log *l, const struct batch_header *h, int64_t now_ms)
 {
     const struct segment *s = log_active(l);
-    if (s->size == 0)
-        return false;
-    if (s->size + bytes > (uint64_t)l->config.segment_bytes || end - s->base > UINT32_MAX / 2)
+    if (batch_header_end(h) - 1 - s->base > INT32_MAX)
         return true;
-    // As Kafka: by the records' own time, counted from the segment's first batch.
-    int64_t from_ms = s->first_timestamp_ms >= 0 ? s->first_timestamp_ms : s->created_ms;
-    int64_t at_ms = first->max_timestamp_ms >= 0 ? first->max_timestamp_ms : now_ms;
-    return at_ms - from_ms > l->config.segment_ms;
+    return s->size > 0 && (s->size + h->bytes > (uint64_t)l->config.segment_bytes ||
+                           is_old(l, s, s->first_timestamp_ms, h->max_timestamp_ms, now_ms) ||
+                           index_is_full(l, s, 1));
+}
+
+// How many of the batches go into the active segment before it rolls; the first one does.
+static size_t fits(const struct log *l, const struct batch_header *headers, size_t n,
+                   int64_t now_ms)
+{
+    const struct segment *s = log_active(l);
+    uint64_t size = s->size + headers[0].bytes;
+    int64_t first_ms = s->size > 0 ? s->first_timestamp_ms : headers[0].max_timestamp_ms;
+    // Near the end of its index one by one: how many entries they make is not known before.
+    if (index_is_full(l, s, n))
+        return 1;
+    for (size_t i = 1; i < n; i++) {
+        const struct batch_header *h = &headers[i];
+        size += h->bytes;
+        if (size > (uint64_t)l->config.segment_bytes ||
+            batch_header_end(h) - 1 - s->base > INT32_MAX ||
+            is_old(l, s, first_ms, h->max_timestamp_ms, now_ms))
+            return i;
+    }
+    return n;
 }
 
 void log_update_producers(struct log *l, const struct batch_header *h, int64_t now_ms)
@@ -166,28 +212,17 @@ void log_update_producers(struct log *l, const struct batch_header *h, int64_t n
         producer_state_update(l->producers, &b, now_ms);
 }
 
-int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now_ms,
-               struct log_span *ret_spans)
+// One write, all in the active segment or nothing.
+static int write_some(struct log *l, const struct bytes *batches,
+                      const struct batch_header *headers, size_t n)
 {
-    if (l->broken)
-        return l->broken;
-    CHECK(n > 0 && n <= LOG_APPEND_MAX);
-    struct batch_header headers[LOG_APPEND_MAX];
     uint8_t stamps[LOG_APPEND_MAX][BATCH_STAMP_BYTES];
     struct iovec iov[2 * LOG_APPEND_MAX];
-    int64_t next = l->end;
-    uint64_t bytes = 0;
     for (size_t i = 0; i < n; i++) {
         const struct bytes *b = &batches[i];
-        struct batch_header *h = &headers[i];
-        CHECK(b->len >= BATCH_HEADER_BYTES && batch_header_read(b->ptr, h) && h->bytes == b->len);
-        h->base_offset = next;
-        h->leader_epoch = log_epoch(l);
-        next = batch_header_end(h);
-        bytes += b->len;
-        pack_u64(stamps[i], (uint64_t)h->base_offset);
+        pack_u64(stamps[i], (uint64_t)headers[i].base_offset);
         memcpy(stamps[i] + 8, b->ptr + 8, 4);
-        pack_u32(stamps[i] + 12, (uint32_t)h->leader_epoch);
+        pack_u32(stamps[i] + 12, (uint32_t)headers[i].leader_epoch);
         iov[2 * i] = (struct iovec){stamps[i], BATCH_STAMP_BYTES};
         union {
             const uint8_t *in;
@@ -195,25 +230,49 @@ int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now
         } rest = {.in = b->ptr + BATCH_STAMP_BYTES}; // iovec has no const form
         iov[2 * i + 1] = (struct iovec){rest.out, b->len - BATCH_STAMP_BYTES};
     }
-    CHECK(next <= l->reserve_mark);
-    if (roll_due(l, bytes, &headers[0], next, now_ms)) {
-        int r = log_roll(l, now_ms);
-        if (r < 0)
-            return r;
-    }
     struct segment *s = log_active(l);
     int r = disk_pwritev(s->file, iov, (int)(2 * n), s->size);
     if (r == -ENOSPC && disk_truncate(s->file, s->size) == 0)
         return r;
-    if (r < 0)
-        return l->broken = r;
-    l->is_dirty = true;
+    return r < 0 ? l->broken = r : 0;
+}
+
+int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now_ms,
+               struct log_span *ret_spans, size_t *ret_n)
+{
+    *ret_n = 0;
+    if (l->broken)
+        return l->broken;
+    CHECK(n > 0 && n <= LOG_APPEND_MAX);
+    struct batch_header headers[LOG_APPEND_MAX];
+    int64_t next = l->end;
     for (size_t i = 0; i < n; i++) {
-        segment_add(s, &headers[i], l->config.index_interval_bytes);
-        log_update_producers(l, &headers[i], now_ms);
-        ret_spans[i] = (struct log_span){headers[i].base_offset, batch_header_end(&headers[i])};
+        const struct bytes *b = &batches[i];
+        struct batch_header *h = &headers[i];
+        CHECK(b->len >= BATCH_HEADER_BYTES && batch_header_read(b->ptr, h) && h->bytes == b->len);
+        h->base_offset = next;
+        h->leader_epoch = log_epoch(l);
+        next = batch_header_end(h);
     }
-    l->end = next;
+    CHECK(next <= l->reserve_mark);
+    for (size_t i = 0, m = 0; i < n; i += m) {
+        int r = roll_due(l, &headers[i], now_ms) ? log_roll(l, now_ms) : 0;
+        m = fits(l, headers + i, n - i, now_ms);
+        if (r == 0)
+            r = write_some(l, batches + i, headers + i, m);
+        if (r < 0)
+            return r;
+        l->is_dirty = true;
+        log_active(l)->modified_ms = now_ms;
+        for (size_t k = i; k < i + m; k++) {
+            const struct batch_header *h = &headers[k];
+            segment_add(log_active(l), h, l->config.index_interval_bytes);
+            log_update_producers(l, h, now_ms);
+            l->end = batch_header_end(h);
+            ret_spans[k] = (struct log_span){h->base_offset, l->end};
+        }
+        *ret_n = i + m;
+    }
     return 0;
 }
 

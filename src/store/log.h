@@ -17,7 +17,9 @@ struct log; // opaque
 
 struct log_config {
     int64_t segment_bytes;          // segment.bytes
-    int64_t segment_ms;             // segment.ms
+    int64_t segment_ms;             // segment.ms; of a compacted topic at most its longest lag
+    int64_t segment_jitter_ms;      // segment.jitter.ms
+    int64_t segment_index_bytes;    // segment.index.bytes
     int64_t retention_ms;           // retention.ms, -1: for ever
     int64_t retention_bytes;        // retention.bytes, -1: no bound
     int32_t index_interval_bytes;   // index.interval.bytes
@@ -66,12 +68,13 @@ struct log_span {
     int64_t end_offset; // of the last batch, + 1
 };
 
-// Appends n checked v2 batches in their order with one write, or none of them. Each gets the next
-// offsets and the current leader epoch; the bytes given are not changed. Rolls first when due.
-// Updates the producer state. Not durable until synced. -errno: stop loudly (the file may hold a
-// part), but for -ENOSPC, which left nothing behind.
+// Appends n checked v2 batches in their order, with one write for each segment. Each gets the next
+// offsets and the current leader epoch; the bytes given are not changed. Rolls where Kafka would.
+// Updates the producer state. Not durable until synced. *ret_n: so many were appended, also when
+// it fails. -errno: stop loudly (the file may hold a part of the next), but for -ENOSPC, which
+// left nothing of it behind.
 MUST_USE int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now_ms,
-                        struct log_span *ret_spans);
+                        struct log_span *ret_spans, size_t *ret_n);
 
 struct log_slice {
     struct disk_file *file; // referenced: log_slice_release() when sent

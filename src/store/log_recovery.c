@@ -189,6 +189,7 @@ static int list_segments(struct opening *o)
         r = disk_stat(l->disk, arena_printf(a, "%s/%s", l->dir, names[i]), &st);
         struct segment *s = segment_new(l->disk, l->dir, base, o->args->now_ms);
         s->size = st.size;
+        s->modified_ms = st.modified_ms;
         log_add_segment(l, s);
     }
     arena_free(a);

@@ -11,8 +11,8 @@ void log_trim(struct log *l, int64_t offset)
 
 static bool is_expired(const struct log *l, const struct segment *s, int64_t now_ms)
 {
-    // Records without a timestamp age from the moment their segment was made or opened.
-    int64_t newest_ms = s->max_timestamp_ms >= 0 ? s->max_timestamp_ms : s->created_ms;
+    // Records without a timestamp age from when the last of them was written.
+    int64_t newest_ms = s->max_timestamp_ms >= 0 ? s->max_timestamp_ms : s->modified_ms;
     return l->config.retention_ms >= 0 && now_ms - newest_ms > l->config.retention_ms;
 }
 
@@ -62,10 +62,9 @@ int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_st
             return r;
         int64_t end = is_active ? l->end : l->segments[1]->base;
         bool is_below_start = !is_active && end <= l->start;
-        // The active segment goes by age only: all of it is too old, and a new one takes over.
-        bool is_old = s->size > 0 && end <= upper_offset && is_expired(l, s, now_ms);
-        bool is_too_much = !is_active && end <= upper_offset && is_surplus(l, s);
-        if (!is_below_start && !is_old && !is_too_much)
+        // The active segment goes only as a whole, and a new one takes over.
+        bool may_go = end <= upper_offset && (s->size > 0 || !is_active);
+        if (!is_below_start && !(may_go && (is_surplus(l, s) || is_expired(l, s, now_ms))))
             break;
         if (is_active)
             r = log_roll(l, now_ms);
@@ -86,7 +85,7 @@ int64_t log_retain_due_ms(const struct log *l)
     if (l->config.retention_ms < 0 || s->size == 0)
         return INT64_MAX;
     int64_t newest_ms =
-        s->is_loaded && s->max_timestamp_ms >= 0 ? s->max_timestamp_ms : s->created_ms;
+        s->is_loaded && s->max_timestamp_ms >= 0 ? s->max_timestamp_ms : s->modified_ms;
     return newest_ms > INT64_MAX - 1 - l->config.retention_ms
                ? INT64_MAX
                : newest_ms + l->config.retention_ms + 1;

@@ -14,21 +14,37 @@ struct wanted {
     int64_t ret_timestamp_ms;
 };
 
-static int find_in_batch(struct segment *s, const struct walk *w, struct wanted *want)
+// One batch in memory, opened.
+struct opened {
+    uint8_t *data;
+    struct buf scratch;
+    struct record_iter it;
+};
+
+static void opened_free(struct opened *o)
+{
+    buf_free(&o->scratch);
+    free(o->data);
+}
+
+static int opened_read(struct opened *o, struct segment *s, const struct walk *w)
 {
     // The batch was written by us within message.max.bytes; its length was checked by the walk.
-    uint8_t *data = malloc(w->header.bytes);
-    CHECK(data);
-    struct buf scratch = {0};
+    *o = (struct opened){.data = malloc(w->header.bytes)};
+    CHECK(o->data);
     struct batch b;
-    struct record_iter it;
+    int r = disk_pread_all(s->file, o->data, w->header.bytes, w->pos);
+    if (r == 0)
+        r = batch_read((struct bytes){o->data, w->header.bytes}, &b);
+    return r == 0 ? record_iter_start(&o->it, &b, &o->scratch) : r;
+}
+
+static int find_in_batch(struct segment *s, const struct walk *w, struct wanted *want)
+{
+    struct opened o;
     struct record rec;
-    int r = disk_pread_all(s->file, data, w->header.bytes, w->pos);
-    if (r == 0)
-        r = batch_read((struct bytes){data, w->header.bytes}, &b);
-    if (r == 0)
-        r = record_iter_start(&it, &b, &scratch);
-    while (r == 0 && (r = record_next(&it, &rec)) > 0) {
+    int r = opened_read(&o, s, w);
+    while (r == 0 && (r = record_next(&o.it, &rec)) > 0) {
         r = 0;
         if (rec.offset < want->from_offset || rec.timestamp_ms < want->timestamp_ms)
             continue;
@@ -36,9 +52,36 @@ static int find_in_batch(struct segment *s, const struct walk *w, struct wanted 
         want->ret_timestamp_ms = rec.timestamp_ms;
         break;
     }
-    buf_free(&scratch);
-    free(data);
+    opened_free(&o);
     return r < 0 ? r : 0;
+}
+
+// The greatest time of a segment's records from the log start on, when it begins before that.
+static int max_after_start(const struct log *l, struct segment *s, int64_t *ret_ms)
+{
+    struct walk w;
+    int64_t max = -1;
+    int r;
+    for (r = segment_find(s, l->start, &w); r > 0; walk_next(&w), r = walk_read(&w)) {
+        if (w.header.base_offset >= l->start) {
+            max = w.header.max_timestamp_ms > max ? w.header.max_timestamp_ms : max;
+            continue;
+        }
+        struct opened o;
+        struct record rec;
+        r = opened_read(&o, s, &w);
+        while (r == 0 && (r = record_next(&o.it, &rec)) > 0) {
+            r = 0;
+            if (rec.offset >= l->start && rec.timestamp_ms > max)
+                max = rec.timestamp_ms;
+        }
+        opened_free(&o);
+        if (r < 0)
+            break;
+    }
+    if (r == 0)
+        *ret_ms = max;
+    return r;
 }
 
 static int find_in_segment(struct log *l, struct segment *s, int64_t upper_offset,
@@ -85,19 +128,21 @@ int log_find_time(struct log *l, int64_t timestamp_ms, int64_t upper_offset, int
 
 int log_find_max_time(struct log *l, int64_t *ret_offset, int64_t *ret_timestamp_ms)
 {
-    struct segment *best = NULL;
+    int64_t best_ms = -1;
     for (size_t i = 0; i < l->n_segments; i++) {
         struct segment *s = l->segments[i];
-        int r = s->is_loaded ? 0 : log_segment_ready(l, s);
+        bool is_cut = s->base < l->start;
+        int r = s->is_loaded && !is_cut ? 0 : log_segment_ready(l, s);
         if (r < 0)
             return r;
-        if (s->size > 0 && s->end > l->start &&
-            (!best || s->max_timestamp_ms > best->max_timestamp_ms))
-            best = s;
+        int64_t ms = s->size > 0 && s->end > l->start ? s->max_timestamp_ms : -1;
+        if (is_cut && ms > best_ms)
+            r = max_after_start(l, s, &ms);
+        if (r < 0)
+            return r;
+        best_ms = ms > best_ms ? ms : best_ms;
     }
     *ret_offset = -1;
     *ret_timestamp_ms = -1;
-    if (!best || best->max_timestamp_ms < 0)
-        return 0;
-    return log_find_time(l, best->max_timestamp_ms, l->end, ret_offset, ret_timestamp_ms);
+    return best_ms < 0 ? 0 : log_find_time(l, best_ms, l->end, ret_offset, ret_timestamp_ms);
 }

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OFFSET_ENTRY_BYTES 8
-#define TIME_ENTRY_BYTES 12
 // The crc of a batch is computed in pieces, so that a lying length costs no memory.
 #define CRC_CHUNK_BYTES (128u << 10)
 
@@ -24,7 +22,8 @@ struct segment *segment_new(struct disk *d, const char *dir, int64_t base, int64
                           .max_timestamp_ms = -1,
                           .max_timestamp_offset = -1,
                           .first_timestamp_ms = -1,
-                          .created_ms = now_ms};
+                          .created_ms = now_ms,
+                          .modified_ms = now_ms};
     return s;
 }
 
@@ -95,7 +94,7 @@ static void index_batch(struct segment *s, const struct batch_header *h, uint64_
                         int32_t index_interval_bytes)
 {
     int64_t last = batch_header_end(h) - 1;
-    if (s->first_timestamp_ms < 0)
+    if (pos == 0)
         s->first_timestamp_ms = h->max_timestamp_ms;
     if (h->max_timestamp_ms > s->max_timestamp_ms) {
         s->max_timestamp_ms = h->max_timestamp_ms;
@@ -143,7 +142,7 @@ int segment_write_indexes(struct segment *s, struct disk_file *ret_files[2])
     if (s->max_timestamp_ms >= 0)
         add_time(s, s->max_timestamp_ms, (uint32_t)(s->max_timestamp_offset - s->base));
     for (size_t i = 0; i < s->n_offsets; i++) {
-        uint8_t *p = buf_extend(&b, OFFSET_ENTRY_BYTES);
+        uint8_t *p = buf_extend(&b, SEGMENT_OFFSET_ENTRY);
         pack_u32(p, s->offsets[i].relative_offset);
         pack_u32(p + 4, s->offsets[i].position);
     }
@@ -155,7 +154,7 @@ int segment_write_indexes(struct segment *s, struct disk_file *ret_files[2])
     }
     buf_clear(&b);
     for (size_t i = 0; i < s->n_times; i++) {
-        uint8_t *p = buf_extend(&b, TIME_ENTRY_BYTES);
+        uint8_t *p = buf_extend(&b, SEGMENT_TIME_ENTRY);
         pack_u64(p, (uint64_t)s->times[i].timestamp_ms);
         pack_u32(p + 8, s->times[i].relative_offset);
     }
@@ -212,9 +211,9 @@ static bool load_indexes(struct segment *s, struct arena *a)
     struct bytes offsets, times;
     if (read_index(s, "index", a, &offsets) < 0 || read_index(s, "timeindex", a, &times) < 0)
         return false;
-    if (offsets.len % OFFSET_ENTRY_BYTES || times.len % TIME_ENTRY_BYTES)
+    if (offsets.len % SEGMENT_OFFSET_ENTRY || times.len % SEGMENT_TIME_ENTRY)
         return false;
-    for (size_t i = 0; i < offsets.len; i += OFFSET_ENTRY_BYTES) {
+    for (size_t i = 0; i < offsets.len; i += SEGMENT_OFFSET_ENTRY) {
         uint32_t relative = unpack_u32(offsets.ptr + i), pos = unpack_u32(offsets.ptr + i + 4);
         const struct offset_entry *last = s->n_offsets ? &s->offsets[s->n_offsets - 1] : NULL;
         if (pos >= s->size ||
@@ -222,7 +221,7 @@ static bool load_indexes(struct segment *s, struct arena *a)
             return false;
         add_offset(s, relative, pos);
     }
-    for (size_t i = 0; i < times.len; i += TIME_ENTRY_BYTES) {
+    for (size_t i = 0; i < times.len; i += SEGMENT_TIME_ENTRY) {
         size_t before = s->n_times;
         add_time(s, (int64_t)unpack_u64(times.ptr + i), unpack_u32(times.ptr + i + 8));
         if (s->n_times == before)

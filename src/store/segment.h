@@ -8,6 +8,10 @@
 #include "store/batch_header.h"
 #include "store/window.h"
 
+// In the files.
+#define SEGMENT_OFFSET_ENTRY 8
+#define SEGMENT_TIME_ENTRY 12
+
 struct offset_entry {
     uint32_t relative_offset; // last offset of the batch at `position`, minus the base
     uint32_t position;
@@ -33,9 +37,10 @@ struct segment {
     int64_t max_timestamp_ms;     // -1: none
     int64_t max_timestamp_offset; // last offset of its batch
     int64_t first_timestamp_ms;   // of the first batch, for rolling by time; -1: none
-    int64_t created_ms;
-    bool is_loaded; // end and timestamps are known
-    uint64_t used;  // for closing the one not used longest
+    int64_t created_ms;           // made or opened
+    int64_t modified_ms;          // last written
+    bool is_loaded;               // end and timestamps are known
+    uint64_t used;                // for closing the one not used longest
 };
 
 struct segment *segment_new(struct disk *d, const char *dir, int64_t base, int64_t now_ms);

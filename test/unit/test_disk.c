@@ -163,7 +163,8 @@ static void log_works_on_a_real_disk(void **unused)
                     &(struct batch_spec){.count = 5, .timestamp_ms = 1000 * i, .value_bytes = 99});
         struct bytes in = {b.ptr, b.len};
         struct log_span span;
-        assert_int_equal(log_append(l, &in, 1, 1000 * i, &span), 0);
+        size_t n_done;
+        assert_int_equal(log_append(l, &in, 1, 1000 * i, &span, &n_done), 0);
         buf_free(&b);
     }
     while (log_synced(l) < 500) {

@@ -37,10 +37,12 @@ static int64_t append(struct log *l, const struct batch_spec *spec)
 {
     struct buf b = {0};
     struct log_span span;
+    size_t n_done;
     batches_add(&b, spec);
     log_reserved(l, log_end(l) + 1000000);
     struct bytes in = {b.ptr, b.len};
-    assert_int_equal(log_append(l, &in, 1, spec->timestamp_ms, &span), 0);
+    assert_int_equal(log_append(l, &in, 1, spec->timestamp_ms, &span, &n_done), 0);
+    assert_int_equal(n_done, 1);
     buf_free(&b);
     assert_int_equal(span.end_offset, log_end(l));
     return span.base_offset;
@@ -173,24 +175,26 @@ static void several_batches_go_with_one_write(void **unused)
         in[i] = (struct bytes){b[i].ptr, b[i].len};
     }
     struct log_span spans[3];
+    size_t n_done;
     log_reserved(l, 100);
     uint64_t ops = disk_sim_ops(d);
-    assert_int_equal(log_append(l, in, 3, 1000, spans), 0);
+    assert_int_equal(log_append(l, in, 3, 1000, spans, &n_done), 0);
     assert_int_equal(disk_sim_ops(d), ops + 1);
     assert_int_equal(spans[2].base_offset, 3);
     assert_int_equal(spans[2].end_offset, 6);
     // A full disk leaves nothing behind and does not stop the log.
     disk_sim_set_free(d, 100);
-    assert_int_equal(log_append(l, in, 3, 1000, spans), -ENOSPC);
+    assert_int_equal(log_append(l, in, 3, 1000, spans, &n_done), -ENOSPC);
+    assert_int_equal(n_done, 0);
     disk_sim_set_free(d, 1 << 20);
-    assert_int_equal(log_append(l, in, 1, 1000, spans), 0);
+    assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done), 0);
     assert_int_equal(spans[0].base_offset, 6);
     assert_string_equal(read_text(l, 0, 1 << 20, 7, true), "0-0 1-2 3-5 6-6");
     // Any other failure does.
     disk_sim_fail_at(d, 0, -EIO);
-    assert_int_equal(log_append(l, in, 1, 1000, spans), -EIO);
+    assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done), -EIO);
     disk_sim_heal(d);
-    assert_int_equal(log_append(l, in, 1, 1000, spans), -EIO);
+    assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done), -EIO);
     for (int i = 0; i < 3; i++)
         buf_free(&b[i]);
     log_close(l);

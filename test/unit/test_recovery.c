@@ -67,13 +67,14 @@ static int append(struct log *l, struct model *m, struct prng *p)
     batches_add(&b, &spec);
     struct bytes in = {b.ptr, b.len};
     struct log_span span;
+    size_t n_done;
     m->next_seed++;
     m->batches[m->n].base = log_end(l);
     m->batches[m->n].count = spec.count;
     m->batches[m->n].seed = spec.seed;
     m->batches[m->n].seq = spec.base_sequence;
     m->attempt = log_end(l) + spec.count;
-    int r = log_append(l, &in, 1, spec.timestamp_ms, &span);
+    int r = log_append(l, &in, 1, spec.timestamp_ms, &span, &n_done);
     buf_free(&b);
     m->n++;
     if (r < 0)
