@@ -444,6 +444,16 @@ enum ledger_state ledger_state_of(const struct ledger *l, struct str group, stru
 // leave it a lower bound, and for what has folded.
 bool ledger_is_covered(const struct ledger *l, struct str group, struct uuid topic_id,
                        int32_t partition, int64_t offset);
+// The same of a whole range with equal facts: [offset, until). Gaps in it are not told apart.
+struct ledger_stretch {
+    int64_t until; // INT64_MAX: no end
+    enum ledger_state state;
+    uint32_t n;
+    bool is_covered;
+};
+// False when nothing is kept of that offset: accounting has not begun there, or it has folded.
+bool ledger_stretch(const struct ledger *l, struct str group, struct uuid topic_id,
+                    int32_t partition, int64_t offset, struct ledger_stretch *ret);
 // Do the states of every partition add up? False with the first that does not in *ret_why.
 bool ledger_verify(const struct ledger *l, struct buf *ret_why);
 

@@ -164,6 +164,23 @@ bool ledger_is_covered(const struct ledger *l, struct str group, struct uuid top
            !(gp->runs[run_at(gp, offset)].flags & RUN_INCOMPLETE);
 }
 
+bool ledger_stretch(const struct ledger *l, struct str group, struct uuid topic_id,
+                    int32_t partition, int64_t offset, struct ledger_stretch *ret)
+{
+    const struct group *g = find_group(l, group);
+    const struct gp *gp = g ? find_gp(g, find_tp(l, topic_id, partition)) : NULL;
+    if (!gp || gp->first < 0 || offset < gp->base)
+        return false;
+    size_t i = run_at(gp, offset);
+    struct run r = gp->runs[i];
+    r.from = offset;
+    int64_t until = run_end(gp, i);
+    if (offset < gp->k && gp->k < until)
+        until = gp->k;
+    *ret = (struct ledger_stretch){until, run_state(gp, &r), r.n, !(r.flags & RUN_INCOMPLETE)};
+    return true;
+}
+
 static bool gp_adds_up(const struct gp *gp, struct buf *why)
 {
     struct ledger_partition_view v;
