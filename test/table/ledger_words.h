@@ -567,7 +567,7 @@ static const struct command ledger_events[] = {
     {"joined", do_joined, false, false},
     {"synced", do_synced, false, false},
     {"gen", do_gen, true, false},
-    {"left", do_left, true, false},
+    {"left", do_left, false, false},
     {"pos", do_pos, false, false},
     {"send", do_send, false, false},
     {"get", do_get, false, false},

@@ -88,9 +88,10 @@ static void end_departed(struct gp *gp)
         struct spell *s = gp->spells[i];
         if (s->life == SPELL_ENDED || s->manual)
             continue;
-        if (!s->member || !s->member->in_generation)
+        if (!s->member || !s->member->in_generation) {
             spell_end(gp, s, trigger_now(gp->group), false);
-        else if (s->mark != gp->group->generation)
+            s->mark = -1; // a replaced static member: its generation stands, and it is not in it
+        } else if (s->mark != gp->group->generation)
             s->life = SPELL_REVOKING;
     }
 }
@@ -118,8 +119,10 @@ void ledger_synced(struct ledger *l, struct ledger_time t, struct str group, str
     l->now = t;
     struct group *g = find_group(l, group);
     struct member *m = g ? find_member(g, member) : NULL;
-    if (m && m->in_generation)
-        begin_assigned(g, m, assigned, n_assigned);
+    if (!m)
+        return;
+    m->live = m->in_generation = true; // also one that had left a rebalance which came to nothing
+    begin_assigned(g, m, assigned, n_assigned);
 }
 
 static void note_idle_members(struct group *g, const struct ledger_member *members, size_t n)

@@ -80,7 +80,8 @@ void ledger_conn_closed(struct ledger *l, struct ledger_time t, uint64_t conn);
 void ledger_own_request(struct ledger *l, struct ledger_time t, uint64_t conn, struct str group,
                         struct str member, int16_t api);
 
-// ---- Group life (hard, told from core_apply, but for rebalance_started and joined: soft; group)
+// ---- Group life (group). A generation is hard, told from core_apply; the rest is soft: a restart
+// goes back to the generation in force, and who left it since is a member again.
 
 enum ledger_trigger {
     LEDGER_TRIGGER_UNKNOWN,

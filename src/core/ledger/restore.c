@@ -316,6 +316,26 @@ void ledger_set_replay(struct ledger *l, bool on)
     l->replay = on;
 }
 
+// The generation in force gave it this part, and outlives the rebalance that ended the spell.
+static bool stands(const struct gp *gp, const struct spell *s)
+{
+    return s->member && !s->manual && s->mark == gp->group->generation;
+}
+
+// A member that was put out of a rebalance which the restart undid is a member again, and fetches
+// on as if nothing had happened. One that had left or joined anew begins anew when it comes back.
+static void gp_revive(struct gp *gp)
+{
+    for (size_t i = 0; i < gp->n_spells; i++) {
+        struct spell *s = gp->spells[i];
+        if (s->life != SPELL_ENDED || s->orderly || !stands(gp, s))
+            continue;
+        s->life = SPELL_OPEN;
+        s->ack_final = false;
+        s->member->live = s->member->in_generation = true;
+    }
+}
+
 // What an owner may have been sent between the last snapshot and the crash. Its own next fetch
 // tells (spell_position); until then and for the rest it is unknown.
 static void gp_crashed(struct gp *gp)
@@ -326,9 +346,14 @@ static void gp_crashed(struct gp *gp)
     for (size_t i = 0; i < gp->n_spells; i++) {
         struct spell *s = gp->spells[i];
         bool was_open = s->life != SPELL_ENDED;
-        if (!was_open && s->live)
+        if (!was_open && s->live && !stands(gp, s))
             continue;
         owned = true;
+        if (!was_open && s->live) { // it may have been handed the same part again
+            int64_t k = gp->k < s->k_end ? gp->k : s->k_end;
+            unsure = k < unsure ? k : unsure;
+            continue;
+        }
         int64_t from = s->sent_end >= 0 ? s->sent_end : s->k_begin >= 0 ? s->k_begin : gp->first;
         if (from < 0)
             from = 0;
@@ -345,7 +370,7 @@ static void gp_crashed(struct gp *gp)
     if (gp->k > sent)
         owned = true;
     if (owned)
-        gp_uncover(gp, sent < unsure ? sent : unsure, end);
+        gp_uncover(gp, sent < unsure ? sent : unsure > 0 ? unsure : 0, end);
 }
 
 void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)
@@ -356,6 +381,7 @@ void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)
         struct group *g = item;
         for (size_t i = 0; i < g->n_gps; i++) {
             struct gp *gp = g->gps[i];
+            gp_revive(gp);
             for (size_t j = 0; j < gp->n_spells; j++) {
                 gp->spells[j]->conn = 0;
                 gp->spells[j]->began_ms = gp->spells[j]->fetched_ms = t.now_ms;

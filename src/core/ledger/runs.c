@@ -20,12 +20,12 @@ static void run_insert(struct gp *gp, size_t at, struct run r)
 
 void gp_begin(struct gp *gp, int64_t first)
 {
+    // A position is soft, but where accounting begins must outlive a crash.
+    if (!gp->group->l->replay && (gp->first < 0 || (first < gp->first && gp->base == gp->first)))
+        gp->begun = gp->group->l->any_begun = true;
     if (gp->first < 0) {
         gp->first = gp->base = first;
         run_insert(gp, 0, (struct run){.from = first});
-        // The first position is soft, but where accounting begins must outlive a crash.
-        if (!gp->group->l->replay)
-            gp->begun = gp->group->l->any_begun = true;
         runs_flag(gp, gp->early.from, gp->early.to, RUN_INCOMPLETE, false);
         return;
     }

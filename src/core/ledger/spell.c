@@ -309,9 +309,20 @@ static void spell_seek(struct gp *gp, struct spell *s, int64_t p)
                    (long long)p, (long long)s->position, (long long)gp->k);
 }
 
+// Below all that the group ever asked for: accounting begins there. What lies below K it had no
+// need of until now, so nothing of that is skipped.
+static void begin_lower(struct gp *gp, int64_t p)
+{
+    int64_t was = gp->first;
+    gp_begin(gp, p);
+    runs_flag(gp, p, was < gp->k ? was : gp->k, RUN_INCOMPLETE, true);
+}
+
 void spell_position(struct gp *gp, struct spell *s, const struct feed *f, int64_t p)
 {
     uint64_t now_ms = gp->group->l->now.now_ms;
+    if (p < gp->first)
+        begin_lower(gp, p);
     if (s->first_p < 0)
         spell_starts(gp, s, f, p);
     else
