@@ -137,15 +137,22 @@ static int expect_default(const struct broker_config *config)
 
 static int recover(struct broker *b, char *ret_why, size_t why_cap)
 {
+    bool is_looking = disk_is_read_only(b->config.disk);
+    struct uuid fresh = is_looking ? (struct uuid){0} : broker_fresh_uuid(b);
     struct store_config sc = {.disk = b->config.disk,
                               .dir = b->config.dir,
                               .create = true,
-                              .fresh_cluster_id = broker_fresh_uuid(b),
+                              .fresh_cluster_id = fresh,
                               .node_id = TALLY_NODE_ID};
     int error = store_open(&sc, &b->store, &b->start, ret_why, why_cap);
     if (error)
         return error;
     uuid_text(b->start.cluster_id, b->cluster_id);
+    if (is_looking && !b->start.was_clean)
+        log_event(b->config.log, LOG_WARN,
+                  "%s: its broker did not stop in order: this is what its next start will find, "
+                  "nothing is changed now",
+                  b->config.dir);
     error = open_journal(b, ret_why, why_cap);
     if (error)
         return error;
@@ -158,14 +165,16 @@ static int recover(struct broker *b, char *ret_why, size_t why_cap)
                  b->config.dir, strerror(-error));
         return error;
     }
-    error = store_ready(b->store);
+    error = is_looking ? 0 : store_ready(b->store);
     if (error) {
         snprintf(ret_why, why_cap, "%s: %s", b->config.dir, strerror(-error));
         return error;
     }
-    partitions_clean_leftovers(b->partitions);
+    if (!is_looking)
+        partitions_clean_leftovers(b->partitions);
     core_restore_done(b->core, b->now_ms, b->wall_ms, b->start.was_clean);
-    ledger_accounting(b->core->ledger, broker_time(b), b->config.accounting);
+    if (!is_looking)
+        ledger_accounting(b->core->ledger, broker_time(b), b->config.accounting);
     return 0;
 }
 
@@ -195,12 +204,14 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker, c
         broker_free(b);
         return error;
     }
+    *ret_broker = b;
+    if (disk_is_read_only(config->disk))
+        return 0;
     b->offsets = offsets_topic_new(b);
     channel_handlers(b);
     b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
     b->space_due_ms = b->now_ms;
     b->retain_due_ms = b->now_ms;
-    *ret_broker = b;
     return 0;
 }
 

@@ -23,6 +23,8 @@ struct partitions;
 struct tap; // broker/tap.h
 struct store;
 struct topics;
+struct tally_report_request;
+struct tally_report_response;
 
 struct broker_config {
     struct net *net; // all borrowed, and must outlive the broker
@@ -40,7 +42,8 @@ struct broker_config {
     void *user;
 };
 
-// Recovers everything from the directory. 0, or -errno with one line in ret_why that says what is
+// Recovers everything from the directory. On a read-only disk nothing is changed there, and the
+// broker can only be asked (broker_report()) and freed; its net and entropy may then be NULL. 0, or -errno with one line in ret_why that says what is
 // wrong and what to do; nothing was changed then (-EBUSY: another process holds the directory).
 MUST_USE int broker_new(const struct broker_config *config, struct broker **ret_broker,
                         char *ret_why, size_t why_cap);
@@ -52,6 +55,10 @@ void broker_add_listener(struct broker *b, int listener, const char *host, uint1
 // The drill copy that alone knows this listener; copied. Its connections are then its own.
 void broker_set_instance(struct broker *b, int listener, const char *instance);
 void broker_remove_listener(struct broker *b, int listener);
+
+// What `tally report` prints; the answer is in the arena.
+void broker_report(struct broker *b, const struct tally_report_request *q,
+                   struct tally_report_response *ret, struct arena *a);
 
 // How long the loop may sleep: until the next timer, 0 when there is work, -1 for ever.
 int broker_timeout_ms(struct broker *b);

@@ -80,7 +80,10 @@ uint64_t broker_commit(struct broker *b, struct effects *fx)
         for (const struct effect_record *e = fx->first_record; e; e = e->next)
             journal_batch_add(&b->batch, e->type, e->record);
         uint64_t position = 0;
-        int error = journal_append(b->journal, &b->batch, &position);
+        // One that only reads comes to the same state, and keeps it to itself.
+        int error = disk_is_read_only(b->config.disk)
+                        ? 0
+                        : journal_append(b->journal, &b->batch, &position);
         if (error)
             broker_fail(b, error, "journal: append");
         else

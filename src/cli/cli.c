@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 int cli_fail(const char *verb, const char *format, ...)
@@ -15,6 +16,16 @@ int cli_fail(const char *verb, const char *format, ...)
     va_end(args);
     fputc('\n', stderr);
     return CLI_COULD_NOT_RUN;
+}
+
+int64_t cli_raise_open_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return -1;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    return files.rlim_cur > INT32_MAX ? INT32_MAX : (int64_t)files.rlim_cur;
 }
 
 bool cli_number(const char *text, int64_t min, int64_t max, int64_t *ret_value)

@@ -30,6 +30,9 @@ int cli_bench(int argc, char **argv);
 // Prints "tally VERB: ..." on stderr; returns CLI_COULD_NOT_RUN.
 int cli_fail(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// Takes all the open files that this process may have; how many. -1: not known.
+int64_t cli_raise_open_files(void);
+
 // A whole decimal number within [min, max]; false otherwise.
 bool cli_number(const char *text, int64_t min, int64_t max, int64_t *ret_value);
 // Milliseconds since 1970 from RFC 3339 ("2026-01-31T10:00:00Z", also a date alone), or from a

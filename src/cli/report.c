@@ -18,14 +18,15 @@
 #define WIDTH_MIN 60      // narrower ones break every sentence
 
 static const char help[] =
-    "usage: tally report [GROUP] [--bootstrap B] [--topic T] [--since TIME] [--follow] [--json]\n"
-    "                    [--rebalances] [--all] [--fail-on CLASS,...] [--verify]\n"
+    "usage: tally report [GROUP] [--bootstrap B | --data DIR] [--topic T] [--since TIME]\n"
+    "                    [--follow] [--json] [--rebalances] [--all] [--fail-on CLASS,...] "
+    "[--verify]\n"
     "\n"
     "What each consumer group got: committed, in flight, skipped, lost; each incident with what,\n"
     "why and what to do.\n"
     "\n"
     "  -b, --bootstrap HOST:PORT   a running tally (default 127.0.0.1:9092)\n"
-    "      --data DIR              the data directory of a broker that is stopped\n"
+    "  -d, --data DIR              the data directory of a broker that is stopped; only read\n"
     "  -t, --topic T               only this topic\n"
     "      --since TIME            incidents since then: 2026-01-31T10:00:00Z, or 15m, 2h, 7d ago\n"
     "  -f, --follow                each incident when it opens and when it closes, until stopped\n"
@@ -39,7 +40,8 @@ static const char help[] =
     "examples:\n"
     "  tally report\n"
     "  tally report orders-app --since 1h --rebalances\n"
-    "  tally report orders-app --fail-on expected --json\n";
+    "  tally report orders-app --fail-on expected --json\n"
+    "  tally report --data ./tally-data\n";
 
 struct options {
     const char *bootstrap;
@@ -181,11 +183,14 @@ static int parse(int argc, char **argv, struct options *o)
                                             {0}};
     *o = (struct options){.bootstrap = CLI_BOOTSTRAP_DEFAULT, .style = terminal_style()};
     int c;
-    while ((c = getopt_long(argc, argv, "b:t:fjrah", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "b:d:t:fjrah", options, NULL)) != -1) {
         int status = take_option(c, o);
         if (status)
             return status;
     }
+    if (o->data && o->follow)
+        return cli_fail("report",
+                        "--follow waits for what a running broker tells; --data has none");
     if (argc - optind > 1)
         return cli_fail("report", "one group, or none for all (see --help)");
     if (optind < argc)
@@ -193,8 +198,30 @@ static int parse(int argc, char **argv, struct options *o)
     return 0;
 }
 
-static int ask(struct client *c, const struct options *o, int64_t after_version, struct arena *a,
-               struct tally_report_response *ret)
+// Where the answers come from: a running broker, or the directory of a stopped one.
+struct source {
+    struct client *client;    // NULL: data
+    struct report_data *data; // owned, both
+};
+
+static int source_open(const struct options *o, struct source *ret)
+{
+    char why[CLIENT_WHY_MAX];
+    if (o->data)
+        return report_data_open(o->data, &ret->data);
+    if (client_open(o->bootstrap, "tally-report", TIMEOUT_MS, &ret->client, why) < 0)
+        return cli_fail("report", "%s", why);
+    return CLI_FINE;
+}
+
+static void source_close(struct source *s)
+{
+    client_close(s->client);
+    report_data_close(s->data);
+}
+
+static int ask(const struct source *s, const struct options *o, int64_t after_version,
+               struct arena *a, struct tally_report_response *ret)
 {
     struct tally_report_request request;
     tally_report_request_init(&request);
@@ -204,6 +231,11 @@ static int ask(struct client *c, const struct options *o, int64_t after_version,
     request.after_version = after_version;
     request.rebalances = o->style.rebalances || o->json;
     request.verify = o->verify;
+    if (s->data) {
+        report_data_ask(s->data, &request, ret, a);
+        return CLI_FINE;
+    }
+    struct client *c = s->client;
     int result = client_call(c, CLIENT_ANY_NODE, API_TALLY_REPORT, -1, &request, a, ret, NULL);
     if (result < 0)
         return cli_fail("report", "%s", client_error(c));
@@ -234,15 +266,17 @@ static int print_text(const struct options *o, const struct tally_report_respons
     return failed ? cli_fail("report", "standard output: %s", strerror(errno)) : CLI_FINE;
 }
 
-static int report_once(struct client *c, const struct options *o, struct arena *a)
+static int report_once(const struct source *s, const struct options *o, struct arena *a)
 {
     struct tally_report_response report;
-    int status = ask(c, o, 0, a, &report);
+    int status = ask(s, o, 0, a, &report);
     if (status)
         return status;
     if (o->group && report.n_groups == 0)
-        return cli_fail("report", "no group \"%s\" has been accounted; tally report names all",
-                        o->group);
+        return cli_fail("report", "no group \"%s\" has been accounted%s%s; tally report names all",
+                        o->group, o->topic ? " on topic " : "", o->topic ? o->topic : "");
+    if (o->topic && report.n_groups == 0)
+        return cli_fail("report", "no group has read from a topic \"%s\"", o->topic);
     status = o->json ? print_json(report_json(&report), JSON_INDENT(2)) : print_text(o, &report);
     if (status)
         return status;
@@ -290,12 +324,12 @@ static int follow_incident(const struct options *o, const struct tally_report_re
                                                : CLI_FINE;
 }
 
-static int follow_once(struct client *c, const struct options *o, struct map *seen,
+static int follow_once(const struct source *s, const struct options *o, struct map *seen,
                        int64_t *version, bool *ret_failed)
 {
     struct arena *a = arena_new();
     struct tally_report_response report;
-    int status = ask(c, o, *version, a, &report);
+    int status = ask(s, o, *version, a, &report);
     for (int32_t g = 0; status == CLI_FINE && g < report.n_groups; g++) {
         struct tally_report_response_group *group = &report.groups[g];
         for (int32_t i = 0; status == CLI_FINE && i < group->n_incidents; i++)
@@ -310,7 +344,7 @@ static int follow_once(struct client *c, const struct options *o, struct map *se
     return status;
 }
 
-static int follow(struct client *c, const struct options *o)
+static int follow(const struct source *s, const struct options *o)
 {
     struct sigaction act = {.sa_handler = on_stop};
     sigaction(SIGINT, &act, NULL);
@@ -320,7 +354,7 @@ static int follow(struct client *c, const struct options *o)
     bool failed = false;
     int status = CLI_FINE;
     while (!stopped && status == CLI_FINE) {
-        status = follow_once(c, o, seen, &version, &failed);
+        status = follow_once(s, o, seen, &version, &failed);
         struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000L};
         if (status == CLI_FINE)
             nanosleep(&pause, NULL);
@@ -335,16 +369,12 @@ int cli_report(int argc, char **argv)
     int status = parse(argc, argv, &o);
     if (status)
         return status;
-    if (o.data)
-        return cli_fail("report", "--data is not built yet; ask the running broker");
-
-    char why[CLIENT_WHY_MAX];
-    struct client *c;
-    if (client_open(o.bootstrap, "tally-report", TIMEOUT_MS, &c, why) < 0)
-        return cli_fail("report", "%s", why);
+    struct source source = {0};
+    status = source_open(&o, &source);
     struct arena *a = arena_new();
-    status = o.follow ? follow(c, &o) : report_once(c, &o, a);
+    if (status == CLI_FINE)
+        status = o.follow ? follow(&source, &o) : report_once(&source, &o, a);
     arena_free(a);
-    client_close(c);
+    source_close(&source);
     return status;
 }

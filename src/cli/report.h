@@ -27,6 +27,14 @@ void report_text(const struct tally_report_response *report, const struct report
 void report_incident_text(const struct tally_report_response_incident *incident, struct str group,
                           const struct report_style *style, struct buf *out);
 
+// A data directory whose broker is stopped; nothing is changed in it. The exit status; *ret_data is
+// set, and to be closed, in any case.
+struct report_data; // opaque
+MUST_USE int report_data_open(const char *dir, struct report_data **ret_data);
+void report_data_close(struct report_data *d); // NULL is fine
+void report_data_ask(struct report_data *d, const struct tally_report_request *request,
+                     struct tally_report_response *ret, struct arena *a);
+
 // --fail-on: a list of classes, or "expected".
 struct report_fail_on {
     bool missed, repeated, resent, risk, stalled, expected;

@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -348,15 +347,9 @@ static void on_disk(void *arg, uint32_t events)
 
 static uint32_t connections_max(const struct config_view *view)
 {
-    struct rlimit files;
     int64_t most = config_i64(view, "max.connections");
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
-        return (uint32_t)most;
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    int64_t room = (int64_t)(files.rlim_cur > INT32_MAX ? INT32_MAX : files.rlim_cur);
-    room = room * CONNECTIONS_PART;
-    return (uint32_t)(most < room ? most : room);
+    int64_t room = cli_raise_open_files() * CONNECTIONS_PART;
+    return (uint32_t)(room < 0 || most < room ? most : room);
 }
 
 static int start_net(struct server *s)

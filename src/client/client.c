@@ -281,13 +281,14 @@ int client_call(struct client *c, int32_t node, int16_t api_key, int max_version
                            conn->port, api->name);
 
     result = exchange(c, conn, api, version, request, a, ret_response);
-    if (result == -EPIPE && api->is_private) {
+    if (result == -EPIPE && api->is_private && !c->is_tally) {
         conn_close(conn); // what a broker does with an api that it does not know
         return client_fail(c, -EOPNOTSUPP, "%s:%d is not a tally (another broker?)", conn->host,
                            conn->port);
     }
     if (result < 0)
         return transport_failed(c, conn, result);
+    c->is_tally |= api->is_private;
     if (ret_version)
         *ret_version = version;
     return 0;

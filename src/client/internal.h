@@ -18,6 +18,7 @@ struct client {
     struct str client_id; // in the arena
     struct arena *arena;  // lives as long as the client
     struct kw_out out;
+    bool is_tally; // has answered a private api
     char why[CLIENT_WHY_MAX];
 };
 

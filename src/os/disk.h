@@ -46,6 +46,11 @@ struct disk_done {
 // disk seeded with 1; simulations use disk_sim_new().
 MUST_USE int disk_new(struct disk **ret_disk);
 void disk_free(struct disk *d); // waits for running syncs; NULL is fine
+// From here on it only reads, for one who looks at a directory that is not his: what would change
+// anything is -EROFS, a file asked for with DISK_WRITE is opened for reading, syncs have nothing to
+// do, and disk_lock() shares the lock with others that read.
+void disk_make_read_only(struct disk *d);
+bool disk_is_read_only(const struct disk *d);
 
 MUST_USE int disk_open(struct disk *d, const char *path, unsigned flags,
                        struct disk_file **ret_file);

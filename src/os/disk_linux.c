@@ -21,7 +21,7 @@
 struct disk_file {
     int fd;
     unsigned refs;
-    bool is_dir;
+    bool is_dir, is_read_only;
 };
 
 struct sync_job {
@@ -33,6 +33,7 @@ struct sync_job {
 };
 
 struct disk {
+    bool is_read_only;
     pthread_t threads[POOL_THREADS];
     bool has_threads;
     int event_fd;
@@ -90,9 +91,20 @@ void disk_free(struct disk *d)
     free(d);
 }
 
+void disk_make_read_only(struct disk *d)
+{
+    d->is_read_only = true;
+}
+
+bool disk_is_read_only(const struct disk *d)
+{
+    return d->is_read_only;
+}
+
 int disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file **ret_file)
 {
-    (void)d;
+    if (d->is_read_only)
+        flags &= DISK_DIR;
     int mode = flags & DISK_WRITE ? O_RDWR : O_RDONLY;
     if (flags & DISK_CREATE)
         mode |= O_CREAT;
@@ -105,7 +117,8 @@ int disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file
         return -errno;
     struct disk_file *f = calloc(1, sizeof *f);
     CHECK(f);
-    *f = (struct disk_file){.fd = fd, .refs = 1, .is_dir = flags & DISK_DIR};
+    *f = (struct disk_file){
+        .fd = fd, .refs = 1, .is_dir = flags & DISK_DIR, .is_read_only = d->is_read_only};
     *ret_file = f;
     return 0;
 }
@@ -149,6 +162,8 @@ int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t
 int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos)
 {
     struct iovec rest[DISK_IOV_MAX];
+    if (f->is_read_only)
+        return -EROFS;
     CHECK(n >= 0 && n <= DISK_IOV_MAX);
     memcpy(rest, iov, (size_t)n * sizeof *iov);
     struct iovec *at = rest;
@@ -174,6 +189,8 @@ int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t p
 
 int disk_truncate(struct disk_file *f, uint64_t size)
 {
+    if (f->is_read_only)
+        return -EROFS;
     return ftruncate(f->fd, (off_t)size) < 0 ? -errno : 0;
 }
 
@@ -188,6 +205,8 @@ int disk_size(struct disk_file *f, uint64_t *ret_size)
 
 int disk_sync(struct disk_file *f)
 {
+    if (f->is_read_only)
+        return 0;
     return (f->is_dir ? fsync(f->fd) : fdatasync(f->fd)) < 0 ? -errno : 0;
 }
 
@@ -205,25 +224,29 @@ int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat)
 
 int disk_rename(struct disk *d, const char *from, const char *to)
 {
-    (void)d;
+    if (d->is_read_only)
+        return -EROFS;
     return rename(from, to) < 0 ? -errno : 0;
 }
 
 int disk_unlink(struct disk *d, const char *path)
 {
-    (void)d;
+    if (d->is_read_only)
+        return -EROFS;
     return unlink(path) < 0 ? -errno : 0;
 }
 
 int disk_mkdir(struct disk *d, const char *path)
 {
-    (void)d;
+    if (d->is_read_only)
+        return -EROFS;
     return mkdir(path, 0755) < 0 ? -errno : 0;
 }
 
 int disk_rmdir(struct disk *d, const char *path)
 {
-    (void)d;
+    if (d->is_read_only)
+        return -EROFS;
     return rmdir(path) < 0 ? -errno : 0;
 }
 
@@ -283,13 +306,17 @@ int disk_lock(struct disk *d, const char *path, struct disk_file **ret_lock,
     if (r < 0)
         return r;
     char text[32] = "";
-    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct flock range = {.l_type = d->is_read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(f->fd, F_OFD_SETLK, &range) < 0) {
         r = errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
         ssize_t n = pread(f->fd, text, sizeof text - 1, 0);
         *ret_holder_pid = n > 0 ? strtoll(text, NULL, 10) : 0;
         disk_close(f);
         return r;
+    }
+    if (d->is_read_only) {
+        *ret_lock = f;
+        return 0;
     }
     int len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     r = disk_truncate(f, 0);

@@ -51,7 +51,7 @@ struct disk_file {
     struct inode *ino;
     uint64_t process; // a handle dies with the process that opened it
     unsigned refs;
-    bool is_writable, is_lock;
+    bool is_writable, is_lock, is_shared;
 };
 
 struct sim_sync {
@@ -71,8 +71,9 @@ struct disk {
     int fail_error;
     uint64_t free_bytes, now_ms;
     uint32_t skip_syncs, sync_min_ms, sync_max_ms;
-    bool is_read_only;
-    char *bad_reads; // owned path
+    bool is_read_only; // everything fails that writes
+    bool is_looking;   // disk_make_read_only(): nothing tries to
+    char *bad_reads;   // owned path
     struct uuid seed_id;
 };
 
@@ -210,7 +211,7 @@ static struct inode *parent_of(struct disk *d, const char *path, const char **re
 // Counts a call that changes the disk; the error it is to fail with, or 0.
 static int begin_op(struct disk *d)
 {
-    if (d->is_read_only)
+    if (d->is_read_only || d->is_looking)
         return -EROFS;
     return d->ops++ >= d->fail_at ? d->fail_error : 0;
 }
@@ -238,9 +239,21 @@ static void change_names(struct disk *d, struct inode *dir, const char *removed,
     names_apply(dir->entries, op);
 }
 
+void disk_make_read_only(struct disk *d)
+{
+    d->is_looking = true;
+}
+
+bool disk_is_read_only(const struct disk *d)
+{
+    return d->is_looking;
+}
+
 int disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file **ret_file)
 {
     const char *name;
+    if (d->is_looking)
+        flags &= DISK_DIR;
     struct inode *ino = lookup(d, path, strlen(path));
     if (!ino && (flags & (DISK_CREATE | DISK_NEW))) {
         struct inode *dir = parent_of(d, path, &name);
@@ -358,7 +371,7 @@ static struct pending *pending_add(struct disk *d, struct inode *i, size_t len, 
 int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos)
 {
     if (is_stale(f) || !f->is_writable)
-        return -EBADF;
+        return f->disk->is_looking ? -EROFS : -EBADF;
     CHECK(n >= 0 && n <= DISK_IOV_MAX);
     struct disk *d = f->disk;
     struct buf data = {0};
@@ -389,7 +402,7 @@ int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t p
 int disk_truncate(struct disk_file *f, uint64_t size)
 {
     if (is_stale(f) || !f->is_writable)
-        return -EBADF;
+        return f->disk->is_looking ? -EROFS : -EBADF;
     int r = begin_op(f->disk);
     if (r < 0)
         return r;
@@ -442,8 +455,8 @@ static int sync_now(struct disk_file *f, uint64_t order)
     if (is_stale(f))
         return -EBADF;
     struct disk *d = f->disk;
-    int r = begin_op(d);
-    if (r < 0)
+    int r = d->is_looking ? 0 : begin_op(d);
+    if (r < 0 || d->is_looking)
         return r;
     if (d->skip_syncs > 0)
         d->skip_syncs--;
@@ -576,13 +589,14 @@ int disk_lock(struct disk *d, const char *path, struct disk_file **ret_lock,
     if (r < 0)
         return r;
     for (struct disk_file *o = d->files; o; o = o->next) {
-        if (!o->is_lock || o->ino != f->ino || is_stale(o))
+        if (!o->is_lock || o->ino != f->ino || is_stale(o) || (o->is_shared && d->is_looking))
             continue;
         *ret_holder_pid = 1;
         disk_close(f);
         return -EBUSY;
     }
     f->is_lock = true;
+    f->is_shared = d->is_looking;
     *ret_lock = f;
     return 0;
 }

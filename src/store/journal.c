@@ -558,6 +558,10 @@ static int make_ready(struct opening *o)
     struct journal *j = o->j;
     char path[PATH_BYTES];
     int r;
+    if (disk_is_read_only(j->disk)) {
+        j->synced = j->position;
+        return 0;
+    }
     if (o->rewrite_header) {
         r = segment_new(j, j->position + 1);
     } else {

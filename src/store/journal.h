@@ -44,6 +44,7 @@ struct journal_report {
                         // failure (file, offset, what); "" otherwise
 };
 
+// On a read-only disk it can be replayed and closed, nothing else.
 // 0, or -errno: -EBADMSG damaged where no crash can have torn it, -ENOENT a file is missing,
 // -EPROTONOSUPPORT written by a newer version; report->text says which file and where. On failure
 // nothing was changed.

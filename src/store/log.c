@@ -501,6 +501,8 @@ int log_epoch_begin(struct log *l, int32_t epoch)
     const struct segment *s = log_active(l);
     // An empty segment may begin where an epoch does: that one explains its base.
     epochs_add(&l->epochs, epoch, l->end, s->size > 0 ? s->end : s->base + 1);
+    if (disk_is_read_only(l->disk))
+        return 0;
     l->is_dirty = true;
     int r = epochs_store(&l->epochs, l->disk, l->dir);
     return r < 0 ? l->broken = r : 0;

@@ -13,7 +13,7 @@ struct opening {
     struct log *l;
     const struct log_open *args;
     struct log_report *report;
-    bool is_new;        // the directory was made just now
+    bool is_new;        // the directory was made just now, or is to be made
     bool is_clean;      // the mark of a clean stop was found
     size_t cut_segment; // the segment to cut; n_segments: none
     uint64_t cut_pos;
@@ -86,6 +86,17 @@ int log_remove_dir(struct disk *d, const char *dir)
     return r == -ENOENT ? 0 : r;
 }
 
+// On a read-only disk: no directory yet, or that of a deleted topic, is a log that is still empty.
+static int dir_look(struct opening *o, bool is_there)
+{
+    bool is_other = false, is_missing;
+    int r = 0;
+    if (is_there)
+        r = log_read_metadata(o->l, o->args->topic_id, &is_other, &is_missing);
+    o->is_new = !is_there || is_other;
+    return say_io(o, r, "cannot be read");
+}
+
 static int dir_open(struct opening *o)
 {
     struct log *l = o->l;
@@ -93,6 +104,8 @@ static int dir_open(struct opening *o)
     int r = disk_stat(l->disk, l->dir, &st);
     if (r == -ENOENT && o->args->reserved_upto > 0 && !o->args->power_lost)
         return say(o, r, "%s: missing, though records were written to it: half copied?", l->dir);
+    if ((r == 0 || r == -ENOENT) && disk_is_read_only(l->disk))
+        return dir_look(o, r == 0);
     if (r == -ENOENT) {
         r = disk_mkdir(l->disk, l->dir);
         o->is_new = true;
@@ -170,6 +183,12 @@ static int check_first(struct opening *o)
     if (!o->args->power_lost)
         return say(o, -ENOENT, "%s: the segments before offset %" PRId64 " are missing", l->dir,
                    base);
+    if (disk_is_read_only(l->disk))
+        return say(o, -EROFS,
+                   "%s: the segments before offset %" PRId64
+                   " were lost with the power: a start of "
+                   "the broker mends it, and only that",
+                   l->dir, base);
     return make_first(o, expected);
 }
 
@@ -201,6 +220,8 @@ static int list_segments(struct opening *o)
         return check_first(o);
     if (o->args->reserved_upto > 0 && !o->args->power_lost)
         return say(o, -ENOENT, "%s: no segment is there, though records were written", l->dir);
+    if (disk_is_read_only(l->disk))
+        return 0;
     return make_first(o, 0);
 }
 
@@ -398,13 +419,13 @@ static int apply_cut(struct opening *o)
 {
     struct log *l = o->l;
     int r = 0;
-    if (o->cut_segment < l->n_segments)
+    if (o->cut_segment < l->n_segments && !disk_is_read_only(l->disk))
         r = disk_truncate(l->segments[o->cut_segment]->file, o->cut_pos);
     // What lies behind the cut goes, and segments that were begun and hold nothing.
     while (r == 0 && l->n_segments > 1 &&
            (l->n_segments > o->cut_segment + 1 || log_active(l)->size == 0)) {
         struct segment *s = log_active(l);
-        r = segment_unlink(s);
+        r = disk_is_read_only(l->disk) ? 0 : segment_unlink(s);
         if (r < 0)
             break;
         segment_free(s);
@@ -473,10 +494,10 @@ static int open_unclean(struct opening *o)
     r = apply_cut(o);
     l->end = end_of(l);
     l->start = l->segments[0]->base;
-    if (r == 0 && needs_names)
+    if (r == 0 && needs_names && !disk_is_read_only(l->disk))
         r = settle(o);
     l->synced = l->end;
-    if (r == 0)
+    if (r == 0 && !disk_is_read_only(l->disk))
         r = log_load_producers(l);
     if (r == 0)
         r = skip_to_mark(o);
@@ -484,21 +505,39 @@ static int open_unclean(struct opening *o)
     return say_io(o, r, "cannot be recovered");
 }
 
+// Only a read-only disk has a log without a segment: nothing was written to it yet.
+static int open_nothing(struct opening *o)
+{
+    struct log *l = o->l;
+    if (l->epochs.n == 0)
+        epochs_add(&l->epochs, 0, 0, 0);
+    struct segment *s = segment_new(l->disk, l->dir, 0, o->args->now_ms);
+    s->is_loaded = true;
+    log_add_segment(l, s);
+    int r = skip_to_mark(o);
+    l->synced = l->end;
+    return r;
+}
+
 static int open_all(struct opening *o)
 {
     struct log *l = o->l;
     struct log_mark mark;
     int r = dir_open(o);
-    if (r == 0)
+    bool is_there = !o->is_new || !disk_is_read_only(l->disk);
+    if (r == 0 && is_there)
         r = load_epochs(o);
-    if (r == 0)
+    if (r == 0 && is_there)
         r = list_segments(o);
     if (r < 0)
         return r;
     int found = o->args->was_clean && !o->is_new ? log_read_mark(l, &mark) : -ENOENT;
     if (found < 0 && found != -ENOENT)
         return say_io(o, found, "clean-stop cannot be read");
-    r = found == 0 ? open_clean(o, &mark) : open_unclean(o);
+    if (l->n_segments == 0)
+        r = open_nothing(o);
+    else
+        r = found == 0 ? open_clean(o, &mark) : open_unclean(o);
     if (r < 0)
         return r;
     if (o->args->log_start > l->start)

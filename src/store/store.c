@@ -132,7 +132,7 @@ static int look(struct opening *o)
     const char *dir = o->store->dir;
     struct disk_stat st;
     int r = disk_stat(o->store->disk, dir, &st);
-    if (r == -ENOENT && o->config->create)
+    if (r == -ENOENT && o->config->create && !disk_is_read_only(o->store->disk))
         return 0;
     if (r == -ENOENT)
         return refuse(o, r, "%s: data directory does not exist", dir);
@@ -160,6 +160,8 @@ static int look(struct opening *o)
         return refuse(o, -ENOTEMPTY,
                       "%s: holds %s but no meta: not a tally data directory, or half copied", dir,
                       other);
+    if (!o->has_meta && disk_is_read_only(o->store->disk))
+        return refuse(o, -ENOENT, "%s: no data directory of tally: it has no meta", dir);
     if (o->has_meta && !o->has_journal)
         return refuse(o, -ENOENT, "%s: %s is missing: half copied", dir, JOURNAL_NAME);
     return o->has_meta ? read_meta(o) : 0;
@@ -178,8 +180,11 @@ static int take(struct opening *o)
     r = disk_lock(s->disk, arena_printf(o->arena, "%s/lock", s->dir), &s->lock, &holder);
     if (r == -EBUSY)
         return refuse(o, r, "%s: in use by process %" PRId64, s->dir, holder);
+    if (r == -ENOENT && disk_is_read_only(s->disk))
+        r = 0; // a copy without its lock is held by nobody
     if (r < 0)
-        return refuse(o, r, "%s: not writable: %s", s->dir, strerror(-r));
+        return refuse(o, r, "%s: not %s: %s", s->dir,
+                      disk_is_read_only(s->disk) ? "readable" : "writable", strerror(-r));
     // Only now nobody else changes it.
     if (o->has_meta)
         r = read_meta(o);

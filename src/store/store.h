@@ -32,7 +32,8 @@ struct store_start {
 
 // Takes the directory. On failure nothing in it is changed and ret_why (size bytes) says in one
 // line which directory and what: in use (by whom), missing, not writable, no data directory,
-// half copied, from a newer version. -errno is for exit 2.
+// half copied, from a newer version. -errno is for exit 2. On a read-only disk the directory has to
+// be there, any number of readers share it, and it can be closed only as after a crash.
 MUST_USE int store_open(const struct store_config *config, struct store **ret_store,
                         struct store_start *ret_start, char *ret_why, size_t size);
 // Call it once the journal and every log have been opened (and leader epochs of a lost power were

@@ -181,13 +181,16 @@ void ledger_report(const struct ledger *l, const struct tally_report_request *re
     for (size_t it = 0; ledger_next_group(l, &it, &v);) {
         if (!wanted(req->group, v.group))
             continue;
-        struct tally_report_response_group *g = &ret->groups[ret->n_groups++];
+        struct tally_report_response_group *g = &ret->groups[ret->n_groups];
         g->group = arena_str(a, v.group);
         g->protocol = g->state = STR_EMPTY;
         g->expect = text(a, ledger_expect_name(v.expect));
         put_partitions(l, req, g, a);
         put_rebalances(l, req, g, a);
         put_incidents(l, req, g, a);
+        // One that has nothing to do with the topic asked for is left out.
+        bool is_other = !str_is_null(req->topic) && g->n_partitions == 0 && g->n_incidents == 0;
+        ret->n_groups += !is_other;
     }
     struct buf why = {0};
     if (req->verify && !ledger_verify(l, &why))
