@@ -42,9 +42,10 @@ struct broker_config {
     void *user;
 };
 
-// Recovers everything from the directory. On a read-only disk nothing is changed there, and the
-// broker can only be asked (broker_report()) and freed; its net and entropy may then be NULL. 0, or -errno with one line in ret_why that says what is
+// Recovers everything from the directory. 0, or -errno with one line in ret_why that says what is
 // wrong and what to do; nothing was changed then (-EBUSY: another process holds the directory).
+// On a read-only disk nothing is changed in any case, and the broker can only be asked
+// (broker_report()) and freed; net and entropy may be NULL.
 MUST_USE int broker_new(const struct broker_config *config, struct broker **ret_broker,
                         char *ret_why, size_t why_cap);
 void broker_free(struct broker *b); // does not stop it in order: see broker_stop(); NULL is fine
