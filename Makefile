@@ -12,6 +12,7 @@
 #   make soak-consume MINUTES=n   tally consume under kills, frozen copies, cut connections;
 #                     KAFKA=1: on three nodes of Apache Kafka
 #   make red-consume  the same without each safeguard: must be noticed
+#   make bench        beside Apache Kafka and the machine's limit (QUICK=1: 3 minutes)
 #   make facts        schema/ against Kafka's own definitions
 #   make lint         house rules, formatting, clang-tidy
 #   make install DESTDIR= PREFIX=/usr/local
@@ -63,7 +64,7 @@ objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs)
 linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
-.PHONY: all demo check interop sim cuts soak fuzz facts matrix lint install deps deps-interop clean unit \
+.PHONY: all demo check interop sim cuts soak fuzz facts matrix bench lint install deps deps-interop clean unit \
   libtally consume-bugs soak-consume bench-consume red-consume examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
@@ -104,6 +105,15 @@ $(foreach t,$(patsubst test/%.c,%,$(unit_srcs)),$(eval $(call unit_rule,$(t))))
 
 unit: $(unit_bins)
 	$(Q)for t in $(unit_bins); do echo "  TEST $$t"; $$t || exit 1; done
+
+# Each test/bench/bench_*.c is a program that prints what one operation costs.
+bench_bins := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
+define bench_rule
+$(B)/test/$(1): $(B)/obj/test/$(1).o $(call seam,test/$(1).c) $(B)/libtally.a
+	@echo "  LINK $$@"
+	$(Q)mkdir -p $$(@D) && $(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+endef
+$(foreach t,$(patsubst test/%.c,%,$(wildcard test/bench/bench_*.c)),$(eval $(call bench_rule,$(t))))
 
 # Kafka's own definitions against schema/.
 facts:
@@ -156,6 +166,9 @@ interop: deps-interop
 matrix: deps-interop
 	$(Q)$(MAKE) --no-print-directory all examples
 	$(Q)python3 tools/run_tests.py matrix
+bench: deps-interop
+	$(Q)$(MAKE) --no-print-directory all $(bench_bins)
+	$(Q)python3 bench/run.py
 lint: all
 	$(Q)tools/tidy.py
 	$(Q)tools/causes_doc.py --check

@@ -12,7 +12,7 @@
 // Members notice a rebalance by their heartbeats: while one is awaited they are this close.
 #define CLOSE_BEAT_NS UINT64_C(20000000)
 
-enum group_phase { PHASE_JOIN, PHASE_LEAVE, PHASE_REJOIN };
+enum group_phase { PHASE_JOIN, PHASE_LEAVE, PHASE_LEAVING, PHASE_REJOIN };
 
 struct group_run {
     struct members members;
@@ -43,9 +43,12 @@ static void rejoin_tick(struct group_run *g, uint64_t now)
         g->left_ns = now;
         g->generation_before = m->generation;
         m->beat_every_ns = CLOSE_BEAT_NS;
+        members_leave(m, m->n - 1);
+        g->phase = PHASE_LEAVING;
+    }
+    if (g->phase == PHASE_LEAVING && !m->of[m->n - 1].is_asking) {
         for (int32_t i = 0; i < m->n; i++)
             m->of[i].beat_ns = now + (uint64_t)i * CLOSE_BEAT_NS / (uint64_t)m->n;
-        members_leave(m, m->n - 1);
         g->phase = PHASE_REJOIN;
     }
     if (g->phase != PHASE_REJOIN || m->n_stable < m->n - 1 || m->generation == g->generation_before)

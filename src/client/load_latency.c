@@ -10,7 +10,7 @@
 #include <time.h>
 
 // Waited for what is on its way when the time is over.
-#define GRACE_NS 5000000000ull
+#define GRACE_NS 30000000000ull
 // The first part of a run is not counted: caches and just-in-time compilers warm up.
 #define WARM_UP_PART 5
 

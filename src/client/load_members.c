@@ -9,6 +9,7 @@
 #define SESSION_TIMEOUT_MS 60000
 #define REBALANCE_TIMEOUT_MS 120000
 #define BEAT_EVERY_NS UINT64_C(500000000)
+#define COORDINATOR_NEW_NS UINT64_C(30000000000)
 
 enum tag { TAG_JOIN, TAG_SYNC, TAG_BEAT, TAG_LEAVE };
 
@@ -128,8 +129,13 @@ static void take_join(struct members *m, int32_t i, struct bytes frame)
         members_join(m, i, load_now_ns());
         return;
     default:
-        load_fail(l, -EREMOTEIO, "join group %s: %s", l->options->group, kerr_name(r.error_code));
+        break;
     }
+    // A coordinator that is new to the group may say for a while that it is none.
+    if (r.error_code == KERR_NOT_COORDINATOR && load_now_ns() - l->start_ns < COORDINATOR_NEW_NS)
+        members_join(m, i, load_now_ns());
+    else
+        load_fail(l, -EREMOTEIO, "join group %s: %s", l->options->group, kerr_name(r.error_code));
 }
 
 static void take_sync(struct members *m, int32_t i, struct bytes frame)
