@@ -17,11 +17,26 @@ void *request_response(struct request *r)
     return response;
 }
 
+static void trace(const struct request *r, const char *way, const struct kw_message *m,
+                  const void *message)
+{
+    struct log_sink *log = r->broker->config.log;
+    if (!message || !log_wants(log, LOG_TRACE))
+        return;
+    struct buf text = {0};
+    kw_print(m, r->version, message, &text);
+    buf_add(&text, "", 1);
+    log_event(log, LOG_TRACE, "connection %" PRIu64 " %s %s v%d %s", r->asker.conn, way,
+              r->api->name, r->version, (const char *)text.ptr);
+    buf_free(&text);
+}
+
 static void handle(struct broker *b, struct request *r)
 {
     r->stage = REQUEST_WORKING;
     log_event(b->config.log, LOG_DEBUG, "connection %" PRIu64 ": %s v%d", r->asker.conn,
               r->api->name, r->version);
+    trace(r, "asks", r->api->request, r->body);
     api_find(r->api->key)(r);
 }
 
@@ -115,6 +130,7 @@ static bool answer_passes(struct broker *b, struct request *r, void **response)
 
 static void encode(struct request *r, void *response)
 {
+    trace(r, "gets", r->api->response, response);
     kw_out_clear(&r->out);
     frame_write_response(r->api, r->version, r->correlation_id, response, &r->out);
 }

@@ -25,28 +25,31 @@
 // Of the process's open files, the part that connections may take; logs need the rest.
 #define CONNECTIONS_PART 3 / 4
 #define FILES_WALKED_MAX 16
+// The loopback, a network or two, and room: each is a socket and two words to keep apart.
+#define LISTENERS_MAX 8
 
 static const char help[] =
     "usage: tally serve [OPTION]...\n"
     "\n"
     "A Kafka-compatible broker that accounts for every record each consumer group gets.\n"
     "\n"
-    "  -l, --listen HOST:PORT     where clients connect (default 127.0.0.1:9092; port 0: a free "
-    "one)\n"
-    "  -a, --advertise HOST:PORT  the address clients are told (default: where it listens)\n"
+    "  -l, --listen HOST:PORT     where clients connect (default 127.0.0.1:9092; port 0: a free\n"
+    "                             one); may be given several times\n"
+    "  -a, --advertise HOST:PORT  the address clients are told (default: where it listens); with\n"
+    "                             several listeners in their order\n"
     "  -d, --data DIR             data directory, made when missing (default ./tally-data)\n"
     "      --memory               a temporary data directory, removed at exit\n"
     "  -c, --config FILE          settings, as Kafka's server.properties\n"
     "  -s, --set NAME=VALUE       one setting, by Kafka's name; overrides the file\n"
     "      --accounting on|off    account for what consumers get (default on)\n"
-    "      --web off              web page and metrics (not built yet)\n"
     "      --clamp-replication-factor  take replication factors above 1 as 1\n"
-    "      --log-level LEVEL      error, warn, info (default) or debug\n"
+    "      --log-level LEVEL      error, warn, info (default), debug or trace\n"
     "      --log-json             log lines as JSON objects\n"
+    "      --trace                log each request and each answer with its fields\n"
     "\n"
-    "Prints \"ready HOST:PORT\" when it takes connections; logs on standard error. SIGTERM or "
-    "Ctrl-C\n"
-    "stops it in order.\n"
+    "Prints \"ready HOST:PORT\" (several: with commas) when it takes connections; logs on "
+    "standard\n"
+    "error. SIGTERM or Ctrl-C stops it in order.\n"
     "\n"
     "examples:\n"
     "  tally serve\n"
@@ -54,9 +57,19 @@ static const char help[] =
     "  tally serve --data /var/lib/tally --listen 0.0.0.0:9092 --advertise broker.example:9092\n"
     "  tally serve --set num.partitions=3 --set log.retention.hours=48\n";
 
+struct address {
+    char host[HOST_MAX];
+    uint16_t port;
+};
+
+struct addresses {
+    struct address at[LISTENERS_MAX];
+    size_t n;
+};
+
 struct options {
-    const char *listen; // NULL: not given
-    const char *advertise;
+    struct addresses listen;    // empty: not given
+    struct addresses advertise; // of the listener at the same place
     const char *data;
     bool memory;
     bool accounting;
@@ -68,15 +81,8 @@ struct options {
     size_t n_warnings;
 };
 
-struct address {
-    char host[HOST_MAX];
-    uint16_t port;
-};
-
 struct server {
     struct options *options;
-    struct address listen;
-    struct address advertise;
     const char *dir;
     char memory_dir[64];
     sigset_t old_mask;
@@ -108,6 +114,16 @@ static bool parse_address(const char *text, struct address *ret)
     ret->host[len] = 0;
     ret->port = (uint16_t)port;
     return true;
+}
+
+static int add_address(struct addresses *to, const char *what, const char *text)
+{
+    if (to->n == LISTENERS_MAX)
+        return cli_fail("serve", "%s: there can be %d at most", what, LISTENERS_MAX);
+    if (!parse_address(text, &to->at[to->n]))
+        return cli_fail("serve", "%s \"%s\" is no address; it is written HOST:PORT", what, text);
+    to->n++;
+    return CLI_FINE;
 }
 
 static void note_ignored(void *ctx, const char *where, const char *name)
@@ -172,6 +188,7 @@ enum {
     OPT_CLAMP,
     OPT_LOG_LEVEL,
     OPT_LOG_JSON,
+    OPT_TRACE,
     OPT_HELP
 };
 
@@ -187,6 +204,7 @@ static const struct option long_options[] = {
     {"clamp-replication-factor", no_argument, NULL, OPT_CLAMP},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"log-json", no_argument, NULL, OPT_LOG_JSON},
+    {"trace", no_argument, NULL, OPT_TRACE},
     {"help", no_argument, NULL, OPT_HELP},
     {0},
 };
@@ -197,11 +215,9 @@ static int take_option(struct options *o, int option, bool *ret_is_help)
 {
     switch (option) {
     case 'l':
-        o->listen = optarg;
-        return CLI_FINE;
+        return add_address(&o->listen, "--listen", optarg);
     case 'a':
-        o->advertise = optarg;
-        return CLI_FINE;
+        return add_address(&o->advertise, "--advertise", optarg);
     case 'd':
         o->data = optarg;
         return CLI_FINE;
@@ -223,10 +239,13 @@ static int take_option(struct options *o, int option, bool *ret_is_help)
     case OPT_LOG_LEVEL:
         if (log_level_parse(optarg, &o->log_level))
             return CLI_FINE;
-        return cli_fail("serve", "--log-level takes error, warn, info or debug, not \"%s\"",
+        return cli_fail("serve", "--log-level takes error, warn, info, debug or trace, not \"%s\"",
                         optarg);
     case OPT_LOG_JSON:
         o->log_json = true;
+        return CLI_FINE;
+    case OPT_TRACE:
+        o->log_level = LOG_TRACE;
         return CLI_FINE;
     case OPT_HELP:
         *ret_is_help = true;
@@ -267,24 +286,24 @@ static int parse(int argc, char **argv, struct options *o, bool *ret_is_help)
     return take_settings(argc, argv, o);
 }
 
-// Kafka's own names for the same things: PLAINTEXT://HOST:PORT.
-static int from_setting(const struct options *o, const char *name, const char *given,
-                        const char *otherwise, struct address *ret)
+// Kafka's own names for the same things: PLAINTEXT://HOST:PORT, and more behind commas.
+static int from_setting(const struct options *o, const char *name, struct addresses *to)
 {
     struct str set = configs_get(o->configs, str_from(name));
-    char text[HOST_MAX + 16];
-    snprintf(text, sizeof text, "%s", given ? given : otherwise ? otherwise : "");
-    if (!given && set.len > 0) {
-        snprintf(text, sizeof text, "%.*s", STR_FMT(set));
-        char *host = strstr(text, "://");
-        if (!host || strncasecmp(text, "PLAINTEXT", 9) != 0 || strchr(text, ','))
-            return cli_fail("serve", "%s=%s: one PLAINTEXT://HOST:PORT is what tally can do", name,
-                            text);
-        memmove(text, host + 3, strlen(host + 3) + 1);
+    if (to->n > 0 || set.len <= 0)
+        return CLI_FINE;
+    char *text = str_dup(set), *rest = text;
+    int status = CLI_FINE;
+    for (char *one; !status && (one = strsep(&rest, ","));) {
+        const char *host = strstr(one, "://");
+        if (host && strncasecmp(one, "PLAINTEXT", 9) == 0)
+            status = add_address(to, name, host + 3);
+        else
+            status = cli_fail("serve", "%s=%.*s: PLAINTEXT://HOST:PORT is what tally can do", name,
+                              STR_FMT(set));
     }
-    if (text[0] && !parse_address(text, ret))
-        return cli_fail("serve", "\"%s\" is no address; it is written HOST:PORT", text);
-    return CLI_FINE;
+    free(text);
+    return status;
 }
 
 static int find_directory(struct server *s)
@@ -378,6 +397,40 @@ static int start_net(struct server *s)
     return error ? cli_fail("serve", "disk: %s", strerror(-error)) : CLI_FINE;
 }
 
+static int start_listener(struct server *s, size_t i)
+{
+    struct address *at = &s->options->listen.at[i], *told = &s->options->advertise.at[i];
+    int listener;
+    uint16_t port;
+    int error = net_listen(s->net, at->host, at->port, &listener, &port);
+    if (error)
+        return cli_fail("serve", "%s:%u: %s%s", at->host, at->port, strerror(-error),
+                        error == -EADDRINUSE ? "; another program listens there: stop it or use "
+                                               "--listen with another port"
+                                             : "");
+    at->port = port;
+    if (!told->host[0])
+        memcpy(told->host, at->host, sizeof told->host);
+    if (told->port == 0)
+        told->port = port;
+    broker_add_listener(s->broker, listener, told->host, told->port);
+    return CLI_FINE;
+}
+
+// One line, and only when all of them take connections: it can be given to a client as it is.
+static int say_ready(const struct server *s)
+{
+    printf("ready");
+    for (size_t i = 0; i < s->options->listen.n; i++) {
+        const struct address *at = &s->options->listen.at[i];
+        bool is_v6 = strchr(at->host, ':');
+        printf(is_v6 ? "%c[%s]:%u" : "%c%s:%u", i ? ',' : ' ', at->host, at->port);
+    }
+    printf("\n");
+    return fflush(stdout) == 0 ? CLI_FINE
+                               : cli_fail("serve", "standard output: %s", strerror(errno));
+}
+
 static int start_broker(struct server *s)
 {
     struct broker_config config = {
@@ -394,46 +447,41 @@ static int start_broker(struct server *s)
     char why[1024];
     if (broker_new(&config, &s->broker, why, sizeof why))
         return cli_fail("serve", "%s", why);
-    int listener;
-    uint16_t port;
-    int error = net_listen(s->net, s->listen.host, s->listen.port, &listener, &port);
-    if (error)
-        return cli_fail("serve", "%s:%u: %s%s", s->listen.host, s->listen.port, strerror(-error),
-                        error == -EADDRINUSE ? "; another program listens there: stop it or use "
-                                               "--listen with another port"
-                                             : "");
-    if (!s->advertise.host[0])
-        snprintf(s->advertise.host, sizeof s->advertise.host, "%s", s->listen.host);
-    if (s->advertise.port == 0)
-        s->advertise.port = port;
-    broker_add_listener(s->broker, listener, s->advertise.host, s->advertise.port);
-    bool is_v6 = strchr(s->listen.host, ':');
-    printf(is_v6 ? "ready [%s]:%u\n" : "ready %s:%u\n", s->listen.host, port);
-    fflush(stdout);
-    return CLI_FINE;
+    int status = CLI_FINE;
+    for (size_t i = 0; !status && i < s->options->listen.n; i++)
+        status = start_listener(s, i);
+    return status ? status : say_ready(s);
 }
 
 // Clients cannot connect to "everywhere": they are told the machine's name instead.
-static void choose_addresses(struct server *s)
+static int choose_addresses(struct options *o)
 {
-    if (!s->listen.host[0])
-        snprintf(s->listen.host, sizeof s->listen.host, "0.0.0.0");
-    bool is_any = strcmp(s->listen.host, "0.0.0.0") == 0 || strcmp(s->listen.host, "::") == 0;
-    if (!s->advertise.host[0] && is_any && gethostname(s->advertise.host, HOST_MAX) != 0)
-        snprintf(s->advertise.host, sizeof s->advertise.host, "localhost");
+    int status = from_setting(o, "listeners", &o->listen);
+    if (!status && o->listen.n == 0)
+        status = add_address(&o->listen, "--listen", CLI_BOOTSTRAP_DEFAULT);
+    if (!status)
+        status = from_setting(o, "advertised.listeners", &o->advertise);
+    if (!status && o->advertise.n > o->listen.n)
+        status = cli_fail("serve", "an address is advertised that nothing listens for");
+    for (size_t i = 0; !status && i < o->listen.n; i++) {
+        char *host = o->listen.at[i].host, *told = o->advertise.at[i].host;
+        if (!host[0])
+            snprintf(host, HOST_MAX, "0.0.0.0");
+        bool is_any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+        if (!told[0] && is_any && gethostname(told, HOST_MAX) != 0)
+            snprintf(told, HOST_MAX, "localhost");
+    }
+    return status;
 }
 
 static int run(struct server *s)
 {
     struct options *o = s->options;
-    int status = from_setting(o, "listeners", o->listen, CLI_BOOTSTRAP_DEFAULT, &s->listen);
-    if (!status)
-        status = from_setting(o, "advertised.listeners", o->advertise, NULL, &s->advertise);
+    int status = choose_addresses(o);
     if (!status)
         status = find_directory(s);
     if (status)
         return status;
-    choose_addresses(s);
     s->clock = clock_new();
     s->entropy = entropy_new();
     s->log = log_sink_new(s->clock, STDERR_FILENO, o->log_level, o->log_json);

@@ -20,7 +20,7 @@ struct log_sink {
     bool as_json;
 };
 
-static const char *const level_names[] = {"error", "warn", "info", "debug"};
+static const char *const level_names[] = {"error", "warn", "info", "debug", "trace"};
 
 struct log_sink *log_sink_new(struct clock *c, int fd, enum log_level level, bool as_json)
 {
@@ -68,9 +68,14 @@ static void add_text(struct buf *out, const char *text, bool as_json)
     }
 }
 
+bool log_wants(const struct log_sink *s, enum log_level level)
+{
+    return s && level <= s->level;
+}
+
 void log_event(struct log_sink *s, enum log_level level, const char *format, ...)
 {
-    if (!s || level > s->level)
+    if (!log_wants(s, level))
         return;
     char text[LINE_MAX_BYTES];
     va_list args;

@@ -22,17 +22,18 @@ FRAME_MAX = 104857600
 
 
 class Server:
-    def __init__(self, *options, data=None, before=None):
+    def __init__(self, *options, data=None, before=None, lines=r"127\.0\.0\.1:(\d+)"):
         self.log = tempfile.TemporaryFile()
         place = ["--data", data] if data else ["--memory"]
         self.child = subprocess.Popen([TALLY, "serve", "--listen", "127.0.0.1:0", *place, *options],
                                       stdout=subprocess.PIPE, stderr=self.log, preexec_fn=before)
         line = self.child.stdout.readline().decode()
-        found = re.fullmatch(r"ready 127\.0\.0\.1:(\d+)\n", line)
+        found = re.fullmatch(f"ready {lines}\n", line)
         if not found:
             self.child.wait(PATIENCE_S)
             raise AssertionError(f"no ready line but {line!r}: {self.logged()}")
-        self.port = int(found.group(1))
+        self.ports = [int(port) for port in found.groups()]
+        self.port = self.ports[0]
 
     def logged(self):
         self.log.seek(0)
@@ -357,6 +358,27 @@ def test_config_file():
         with Server("--config", path) as b:
             assert f"{path}:1: num.io.threads" in b.logged(), b.logged()
         assert "No such file" in fails("--memory", "--config", path + ".absent")
+
+
+def test_several_listeners_each_tell_their_own_address():
+    with Server("--listen", "localhost:0", "--advertise", "one.example:0", "--advertise",
+                "two.example:77", lines=r"127\.0\.0\.1:(\d+),localhost:(\d+)") as b:
+        for port, host, told in ((b.ports[0], b"one.example", b.ports[0]),
+                                 (b.ports[1], b"two.example", 77)):
+            with socket.create_connection(("localhost", port), PATIENCE_S) as s:
+                s.settimeout(PATIENCE_S)
+                s.sendall(frame(3, 0, struct.pack(">i", 0)))
+                assert string(host) + struct.pack(">i", told) in receive(s)
+    errors = fails("--listen", "127.0.0.1:0", "--advertise", "a:1", "--advertise", "b:2")
+    assert "nothing listens" in errors, errors
+
+
+def test_trace_shows_requests_and_answers():
+    with Server("--trace") as b, b.connect() as s:
+        make_topic(s)
+        log = b.logged()
+        for line in ("asks Metadata v1 {topics=[{name=\"t\"}]}", "gets Metadata v1 {brokers="):
+            assert line in log, (line, log)
 
 
 def test_help():
