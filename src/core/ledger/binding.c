@@ -126,6 +126,19 @@ static struct spell *spell_of_identity(const struct gp *gp, const struct conn *c
     return NULL;
 }
 
+// An owner that was put out since the connection was opened, and whose connection it may be: it
+// may go on to fetch, so that the connection does not become another group's by its going.
+static bool may_be_ended(struct ledger *l, const struct gp *gp, const struct conn *c)
+{
+    for (size_t i = gp->n_spells; i-- > 0;) {
+        const struct spell *s = gp->spells[i];
+        if (s->life == SPELL_ENDED && s->ended_ms >= c->opened_ms && spell_fits(s, c) &&
+            !(s->conn && s->conn != c->id && find_conn(l, s->conn)))
+            return true;
+    }
+    return false;
+}
+
 // ListOffsets may have been asked on another connection of the same client.
 static void borrow_listed(struct feed *f, int64_t p)
 {
@@ -223,9 +236,9 @@ static void resolve_identity(struct ledger *l, struct feed *f, int64_t p)
     struct spell *s = NULL;
     for (size_t i = 0; i < f->tp->n_gps; i++) {
         struct spell *fits = spell_of_identity(f->tp->gps[i], f->conn);
-        if (!fits)
+        if (!fits && !may_be_ended(l, f->tp->gps[i], f->conn))
             continue;
-        if (s)
+        if (s || !fits)
             return;
         gp = f->tp->gps[i];
         s = fits;

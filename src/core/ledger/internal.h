@@ -174,6 +174,7 @@ struct topic {
 
 struct conn {
     uint64_t id;
+    uint64_t opened_ms;
     struct ledger_identity who; // owned
     struct str instance;        // owned
     struct member *own;         // whose own requests it carries

@@ -360,6 +360,7 @@ void ledger_conn_opened(struct ledger *l, struct ledger_time t, uint64_t conn,
     if (!c) {
         c = make(sizeof *c);
         c->id = conn;
+        c->opened_ms = t.now_ms;
         c->feeds = map_new();
         map_put(l->conns, key_u64(&conn), c);
     } else {
