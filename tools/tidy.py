@@ -176,6 +176,22 @@ def nm(option, objects, *more):
     return [line for line in out.splitlines() if line.strip() and not line.endswith(":")]
 
 
+def check_format(files):
+    """.clang-format is the whole of it: clang-format -i FILE puts it right."""
+    code = [str(p) for p in files if p.suffix in (".c", ".h")]
+    try:
+        done = subprocess.run(["clang-format", "--dry-run", *code], cwd=ROOT, capture_output=True,
+                              text=True, check=True)
+    except FileNotFoundError:
+        problem("format", "tools/tidy.py", 1, "no clang-format: make deps installs it")
+        return
+    for line in done.stderr.splitlines():
+        found = re.match(r"(\S+?):(\d+):\d+: warning: code should be clang-formatted", line)
+        if found:
+            message = f"line {found.group(2)}: run clang-format -i"
+            problem("format", found.group(1), 1, message)
+
+
 def read_allow():
     allow = {}
     if ALLOW.exists():
@@ -220,6 +236,7 @@ def main():
             check_python_functions(path, lines)
     check_cycles(graph)
     check_core_symbols()
+    check_format(files)
     allow = read_allow()
     if "--ratchet" in sys.argv:
         write_allow(allow)

@@ -32,7 +32,7 @@ static const char help[] =
     "      --leave                group: then one member leaves, the others go on\n"
     "      --hold                 connect: keep all open until standard input ends\n"
     "      --keep                 do not delete the topic\n"
-    "      --json                 one JSON document\n"
+    "  -j, --json                 one JSON document\n"
     "\n"
     "Latency counts from the intended time of sending, so a stall is not left out.\n"
     "\n"
@@ -65,7 +65,7 @@ struct options {
     bool json;
 };
 
-enum { OPT_RATE = 256, OPT_FETCH_BYTES, OPT_LEAVE, OPT_HOLD, OPT_KEEP, OPT_JSON, OPT_HELP };
+enum { OPT_RATE = 256, OPT_FETCH_BYTES, OPT_LEAVE, OPT_HOLD, OPT_KEEP };
 
 static const struct option long_options[] = {
     {"bootstrap", required_argument, NULL, 'b'},
@@ -85,8 +85,8 @@ static const struct option long_options[] = {
     {"leave", no_argument, NULL, OPT_LEAVE},
     {"hold", no_argument, NULL, OPT_HOLD},
     {"keep", no_argument, NULL, OPT_KEEP},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, OPT_HELP},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
     {0},
 };
 
@@ -133,8 +133,7 @@ static int take_number(struct load_options *o, int option)
             memcpy(field, &narrow, sizeof narrow);
         return CLI_FINE;
     }
-    fputs("tally bench --help says what there is\n", stderr);
-    return CLI_COULD_NOT_RUN;
+    return cli_see_help("bench");
 }
 
 static int take_seconds(struct load_options *o)
@@ -180,10 +179,10 @@ static int take_option(struct options *o, int option, bool *ret_is_help)
     case OPT_KEEP:
         o->keep = true;
         return CLI_FINE;
-    case OPT_JSON:
+    case 'j':
         o->json = true;
         return CLI_FINE;
-    case OPT_HELP:
+    case 'h':
         *ret_is_help = true;
         return CLI_FINE;
     default:
@@ -205,8 +204,8 @@ static int take_kind(struct options *o, const char *name)
 static int parse(int argc, char **argv, struct options *o, bool *ret_is_help)
 {
     optind = 0;
-    for (int option;
-         (option = getopt_long(argc, argv, "b:t:p:r:B:a:c:i:n:s:g:m:", long_options, NULL)) >= 0;) {
+    for (int option; (option = getopt_long(argc, argv, "b:t:p:r:B:a:c:i:n:s:g:m:jh", long_options,
+                                           NULL)) >= 0;) {
         int status = take_option(o, option, ret_is_help);
         if (status || *ret_is_help)
             return status;

@@ -18,6 +18,11 @@ int cli_fail(const char *verb, const char *format, ...)
     return CLI_COULD_NOT_RUN;
 }
 
+int cli_see_help(const char *verb)
+{
+    return cli_fail(verb, "see tally %s --help", verb);
+}
+
 int64_t cli_raise_open_files(void)
 {
     struct rlimit files;

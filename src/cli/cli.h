@@ -30,6 +30,9 @@ int cli_bench(int argc, char **argv);
 // Prints "tally VERB: ..." on stderr; returns CLI_COULD_NOT_RUN.
 int cli_fail(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// getopt said what is wrong with the options; says where they are listed. CLI_COULD_NOT_RUN.
+int cli_see_help(const char *verb);
+
 // Takes all the open files that this process may have; how many. -1: not known.
 int64_t cli_raise_open_files(void);
 

@@ -14,7 +14,7 @@
 #define MAX_SECONDS 864000 // ten days
 
 static const char help[] =
-    "usage: tally consume TOPIC... --group G --into sqlite:FILE|postgres:URL [option...]\n"
+    "usage: tally consume TOPIC... --group G --into sqlite:FILE|postgres:URL [OPTION...]\n"
     "\n"
     "Stores every record as one row, in the same transaction as its offset: exactly once,\n"
     "whatever dies when. Any number of copies may run in one group.\n"
@@ -38,7 +38,7 @@ static const char help[] =
     "      --until-end             end when all that was there at the start is stored\n"
     "      --timeout S             how long broker or database may be away (default 60; 0: ever)\n"
     "  -b, --bootstrap HOST:PORT   any Kafka-protocol cluster (default 127.0.0.1:9092)\n"
-    "  -X, --librdkafka NAME=VALUE a setting of librdkafka (TLS, SASL, session.timeout.ms ...)\n"
+    "  -X, --librdkafka NAME=VALUE  a setting of librdkafka (TLS, SASL, session.timeout.ms ...)\n"
     "\n"
     "SIGTERM finishes the transaction in hand and leaves the group. SIGUSR1 prints the counters.\n"
     "\n"
@@ -179,7 +179,7 @@ static int take_long(struct consume *c, int option, const char *value)
         c->o.timeout_ms = choice ? choice * 1000 : -1;
         break;
     default:
-        return cli_fail("consume", "see tally consume --help");
+        return cli_see_help("consume");
     }
     return result;
 }

@@ -44,33 +44,36 @@ static const char help[] =
     "Starts a broker of its own and copies of COMMAND, your unmodified consumer, forces each CASE\n"
     "on it (none named: all), and says which records were missed or worked on twice, and why.\n"
     "COMMAND finds TALLY_BOOTSTRAP, TALLY_TOPIC, TALLY_GROUP, TALLY_INSTANCE, TALLY_ATTEMPT and\n"
-    "TALLY_DIR in its environment; {bootstrap} {topic} {group} {instance} {dir} in its arguments "
-    "are\n"
-    "replaced. It says what it has worked on by a line with topic/partition/offset or the key.\n"
+    "TALLY_DIR in its environment; {bootstrap} {topic} {group} {instance} {dir} in its arguments\n"
+    "are replaced. It says what it has worked on by a line with topic/partition/offset or the "
+    "key.\n"
     "\n"
-    "  --expect WHAT      at-least-once (default), at-most-once, exactly-once\n"
-    "  --evidence MODE    stdout (default), sql:sqlite:FILE:QUERY, none\n"
-    "  --match PATTERN    a line of output that counts: a regular expression with {partition} and\n"
-    "                     {offset}, or {key}\n"
-    "  --records FILE     records to feed (lines, JSON, CSV, RFC 822); default: made up\n"
-    "  --format FORMAT    of FILE: lines, json, csv, rfc822 (default: by its looks)\n"
-    "  --key FIELD        of FILE: the field that is the key\n"
-    "  --topic T          the topic's name (default drill)\n"
-    "  --partitions N, --copies N    instead of what the case says\n"
-    "  --timeout S        for each case (default 120)\n"
-    "  --set NAME=VALUE   a setting of the broker\n"
-    "  --no-control       without the control pass: certainty is `likely` at most\n"
-    "  --json             all results as one JSON document\n"
-    "  --junit FILE       results for CI\n"
-    "  --keep DIR         keeps the output of the copies and the broker's directory\n"
+    "  -e, --expect WHAT        at-least-once (default), at-most-once, exactly-once\n"
+    "      --evidence MODE      stdout (default), sql:sqlite:FILE:QUERY, none\n"
+    "      --match PATTERN      a line of output that counts: a regular expression with\n"
+    "                           {partition} and {offset}, or {key}\n"
+    "      --records FILE       records to feed (lines, JSON, CSV, RFC 822); default: made up\n"
+    "      --format FORMAT      of FILE: lines, json, csv, rfc822 (default: by its looks)\n"
+    "      --key FIELD          of FILE: the field that is the key\n"
+    "  -t, --topic T            the topic's name (default drill)\n"
+    "  -p, --partitions N       instead of what the case says\n"
+    "      --copies N           likewise: how many of COMMAND run\n"
+    "      --timeout S          for each case (default 120)\n"
+    "  -s, --set NAME=VALUE     a setting of the broker\n"
+    "      --no-control         without the control pass: certainty is `likely` at most\n"
+    "  -j, --json               all results as one JSON document\n"
+    "      --junit FILE         results for CI\n"
+    "      --keep DIR           keeps the output of the copies and the broker's directory\n"
     "\n"
-    "Exit status: 0 all passed, 1 one failed, 2 none failed but one is inconclusive or could not "
+    "Exit status: 0 all passed, 1 one failed, 2 none failed but one is inconclusive or could not\n"
     "run.\n"
     "\n"
+    "examples:\n"
+    "  tally drill list\n"
     "  tally drill auto-commit-miss -- ./my-consumer\n"
     "  tally drill --expect exactly-once --evidence \\\n"
-    "    'sql:sqlite:{dir}/out.db:SELECT topic, partition, record_offset FROM results' \\\n"
-    "    -- ./my-consumer {dir}/out.db\n";
+    "      'sql:sqlite:{dir}/out.db:SELECT topic, partition, record_offset FROM results' \\\n"
+    "      -- ./my-consumer {dir}/out.db\n";
 
 static int list(void)
 {
@@ -180,7 +183,7 @@ static int take_option(struct request_line *q, int c, const char *value)
         return cli_fail("drill", "--bootstrap is not built yet; drills run on a broker of their "
                                  "own");
     default:
-        return CLI_COULD_NOT_RUN;
+        return cli_see_help("drill");
     }
 }
 
@@ -204,11 +207,12 @@ static int parse(struct request_line *q, int argc, char **argv)
         {"keep", required_argument, NULL, 'K'},
         {"from-topic", required_argument, NULL, 'F'},
         {"bootstrap", required_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int c;
     optind = 1;
-    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "e:t:p:s:jh", options, NULL)) != -1) {
         int rc = take_option(q, c, optarg);
         if (rc != 0)
             return rc;
@@ -327,7 +331,7 @@ int cli_drill(int argc, char **argv)
     while (own < argc && strcmp(argv[own], "--") != 0)
         own++;
     for (int i = 1; i < own; i++) {
-        if (strcmp(argv[i], "--help") == 0)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
             return fputs(help, stdout) < 0;
     }
     if (own == 2 && own == argc && strcmp(argv[1], "list") == 0)

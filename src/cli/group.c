@@ -80,7 +80,7 @@ static int parse(int argc, char **argv, struct options *o)
             fputs(help, stdout);
             exit(CLI_FINE);
         default:
-            return cli_fail("group", "see tally group --help");
+            return cli_see_help("group");
         }
     }
     o->action = optind < argc ? argv[optind] : "";

@@ -20,10 +20,23 @@ static const struct cli_verb verbs[] = {
 
 static int usage(FILE *to)
 {
-    fputs("usage: tally VERB ...      (tally VERB --help says more)\n\n", to);
+    fputs("usage: tally VERB [OPTION...]\n"
+          "       tally VERB --help\n"
+          "\n"
+          "Which records did your Kafka consumers miss or handle twice, and why?\n"
+          "\n",
+          to);
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
         fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
+    fputs("\n"
+          "Exit status: 0 fine, 1 a check failed, 2 could not run.\n",
+          to);
     return to == stdout ? CLI_FINE : CLI_COULD_NOT_RUN;
+}
+
+static bool is_help(const char *word)
+{
+    return !strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help");
 }
 
 int main(int argc, char **argv)
@@ -32,14 +45,25 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2)
         return usage(stderr);
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
-        return usage(stdout);
     if (!strcmp(argv[1], "--version"))
         return puts("tally " TALLY_VERSION) < 0 ? CLI_COULD_NOT_RUN : CLI_FINE;
-    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-        if (!strcmp(argv[1], verbs[i].name))
-            return verbs[i].run(argc - 1, argv + 1);
+    if (is_help(argv[1]) && argc == 2)
+        return usage(stdout);
+    char help[] = "--help";
+    const char *name = argv[1];
+    if (is_help(name)) { // `tally help report` is `tally report --help`
+        name = argv[2];
+        argv[2] = help;
     }
-    fprintf(stderr, "tally: no verb \"%s\"; see tally --help\n", argv[1]);
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(name, verbs[i].name) != 0)
+            continue;
+        // What getopt_long() says begins with it.
+        char full[32];
+        snprintf(full, sizeof full, "tally %s", verbs[i].name);
+        argv[1] = full;
+        return verbs[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "tally: no verb \"%s\"; see tally --help\n", name);
     return CLI_COULD_NOT_RUN;
 }

@@ -86,7 +86,7 @@ static int parse(int argc, char **argv, struct options *o)
             fputs(help, stdout);
             exit(CLI_FINE);
         } else {
-            return cli_fail("produce", "see tally produce --help");
+            return cli_see_help("produce");
         }
     }
     if (argc - optind < 1 || argc - optind > 2)

@@ -163,7 +163,7 @@ static int take_option(int c, struct options *o)
         fputs(help, stdout);
         exit(CLI_FINE);
     default:
-        return cli_fail("report", "see tally report --help");
+        return cli_see_help("report");
     }
 }
 

@@ -189,9 +189,9 @@ enum {
     OPT_LOG_LEVEL,
     OPT_LOG_JSON,
     OPT_TRACE,
-    OPT_HELP
 };
 
+#define OPTIONS "l:a:d:c:s:h"
 static const struct option long_options[] = {
     {"listen", required_argument, NULL, 'l'},
     {"advertise", required_argument, NULL, 'a'},
@@ -205,7 +205,7 @@ static const struct option long_options[] = {
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"log-json", no_argument, NULL, OPT_LOG_JSON},
     {"trace", no_argument, NULL, OPT_TRACE},
-    {"help", no_argument, NULL, OPT_HELP},
+    {"help", no_argument, NULL, 'h'},
     {0},
 };
 
@@ -247,12 +247,11 @@ static int take_option(struct options *o, int option, bool *ret_is_help)
     case OPT_TRACE:
         o->log_level = LOG_TRACE;
         return CLI_FINE;
-    case OPT_HELP:
+    case 'h':
         *ret_is_help = true;
         return CLI_FINE;
     default:
-        fputs("tally serve --help says what there is\n", stderr);
-        return CLI_COULD_NOT_RUN;
+        return cli_see_help("serve");
     }
 }
 
@@ -261,7 +260,7 @@ static int take_settings(int argc, char **argv, struct options *o)
     static const int rounds[] = {'c', 's'};
     for (size_t i = 0; i < 2; i++) {
         optind = 0;
-        for (int option; (option = getopt_long(argc, argv, "l:a:d:c:s:", long_options, NULL)) >= 0;)
+        for (int option; (option = getopt_long(argc, argv, OPTIONS, long_options, NULL)) >= 0;)
             if (option == rounds[i]) {
                 int status = option == 'c' ? take_file(o, optarg) : take_setting(o, optarg);
                 if (status)
@@ -274,7 +273,7 @@ static int take_settings(int argc, char **argv, struct options *o)
 static int parse(int argc, char **argv, struct options *o, bool *ret_is_help)
 {
     optind = 0;
-    for (int option; (option = getopt_long(argc, argv, "l:a:d:c:s:", long_options, NULL)) >= 0;) {
+    for (int option; (option = getopt_long(argc, argv, OPTIONS, long_options, NULL)) >= 0;) {
         int status = take_option(o, option, ret_is_help);
         if (status || *ret_is_help)
             return status;

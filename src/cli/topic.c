@@ -82,7 +82,7 @@ static int parse(int argc, char **argv, struct options *o)
             fputs(help, stdout);
             exit(CLI_FINE);
         default:
-            return cli_fail("topic", "see tally topic --help");
+            return cli_see_help("topic");
         }
     }
     o->names = argv + optind;

@@ -16,5 +16,5 @@ void log_sink_free(struct log_sink *s); // NULL is fine; the descriptor stays op
 // A NULL sink swallows everything.
 void log_event(struct log_sink *s, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-bool log_wants(const struct log_sink *s, enum log_level level); // whether it is worth the work
+bool log_wants(const struct log_sink *s, enum log_level level);    // whether it is worth the work
 bool log_level_parse(const char *name, enum log_level *ret_level); // error warn info debug trace

@@ -78,8 +78,8 @@ void offsets_projection_free(struct offsets_projection *p)
     for (size_t it = 0; map_next(p->groups, &it, NULL, &g);)
         group_free(g);
     map_free(p->groups);
-    LIST_EACH(node, &p->queue)
-    ready_free(LIST_ITEM(node, struct ready, in_queue));
+    LIST_EACH (node, &p->queue)
+        ready_free(LIST_ITEM(node, struct ready, in_queue));
     ready_free(p->handed_out);
     for (size_t i = 0; i < OFFSETS_PARTITIONS; i++)
         batch_builder_free(&p->builders[i]);

@@ -53,8 +53,8 @@ static void forget(struct producer_state *p, struct producer *r)
 
 static void clear(struct producer_state *p)
 {
-    LIST_EACH(node, &p->oldest)
-    forget(p, LIST_ITEM(node, struct producer, by_age));
+    LIST_EACH (node, &p->oldest)
+        forget(p, LIST_ITEM(node, struct producer, by_age));
 }
 
 void producer_state_free(struct producer_state *p)
@@ -121,8 +121,7 @@ void producer_state_update(struct producer_state *p, const struct producer_batch
 
 void producer_state_expire(struct producer_state *p, int64_t now_ms, int64_t expiration_ms)
 {
-    LIST_EACH(node, &p->oldest)
-    {
+    LIST_EACH (node, &p->oldest) {
         struct producer *r = LIST_ITEM(node, struct producer, by_age);
         if (now_ms - r->updated_ms < expiration_ms)
             break;

@@ -121,7 +121,7 @@ def test_python_and_postgres_under_kills(folder, broker, postgres):
 
 
 def test_the_manual_pages(*_):
-    for page in ("libtally.3", "tally-consume.1"):
+    for page in ("libtally.3",):
         done = subprocess.run(["man", "--warnings", "-l", "-P", "cat",
                                world.ROOT / "docs/man" / page], capture_output=True, text=True,
                               env={**os.environ, "MANROFFSEQ": "", "LC_ALL": "C.UTF-8"})

@@ -72,9 +72,6 @@ expect "group set, nonsense" 2 "readers" \
 expect "nobody listens" 2 "start a broker" "$tally" topic list -b 127.0.0.1:1
 expect "no address" 2 "HOST:PORT" "$tally" topic list -b x:y
 expect "no verb" 2 "no verb" "$tally" frobnicate
-for verb in serve topic produce group report drill; do
-    expect "$verb --help" 0 "usage: tally $verb" "$tally" "$verb" --help
-done
 if [ -n "${KAFKA_BOOTSTRAP:-}" ]; then
     common "$KAFKA_BOOTSTRAP"
     expect "report of Apache Kafka" 2 "is not a tally" "$tally" report -b "$KAFKA_BOOTSTRAP"

@@ -4,30 +4,20 @@
 usage: test_bench.py [TALLY]       ends with "N passed, N failed"
 """
 import json
-import pathlib
-import re
 import socket
 import subprocess
-import sys
 import threading
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TALLY = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "build/tally")
+import test_serve
+
+TALLY = test_serve.TALLY
 PATIENCE_S = 60
 
 
-class Server:
-    def __enter__(self):
-        self.child = subprocess.Popen([TALLY, "serve", "--memory", "--listen", "127.0.0.1:0",
-                                       "--set", "group.initial.rebalance.delay.ms=0"],
-                                      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        line = self.child.stdout.readline().decode()
-        self.address = re.fullmatch(r"ready (\S+)\n", line).group(1)
-        return self
-
-    def __exit__(self, *_):
-        self.child.terminate()
-        assert self.child.wait(PATIENCE_S) == 0
+class Server(test_serve.Server):
+    def __init__(self):
+        super().__init__("--set", "group.initial.rebalance.delay.ms=0")
+        self.address = f"127.0.0.1:{self.port}"
 
 
 def bench(address, *args):
@@ -114,24 +104,5 @@ def test_bad_options_are_said():
         assert done.returncode == 2 and word in done.stderr, done
 
 
-def test_help_has_examples():
-    done = subprocess.run([TALLY, "bench", "--help"], text=True, capture_output=True)
-    assert done.returncode == 0 and "examples:" in done.stdout and not done.stderr, done
-
-
-def run_all(names):
-    tests = [(n, f) for n, f in sorted(names.items()) if n.startswith("test_") and callable(f)]
-    failed = 0
-    for name, run in tests:
-        try:
-            run()
-            print(f"ok      {name}")
-        except Exception as e:  # each failure is a line of its own, the others still run
-            failed += 1
-            print(f"FAILED  {name}: {type(e).__name__}: {e}")
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    run_all(globals())
+    test_serve.run_all(globals())
