@@ -285,12 +285,25 @@ def source_configs(schema):
                f"{c_string(c.values.get('synonym'))}, {c_string(c.values['doc'])}}},")
     yield "    {0},"
     yield "};"
+    by_name = sorted(range(len(schema.configs)), key=lambda i: schema.configs[i].name.encode())
+    yield "static const uint16_t configs_by_name[CONFIG_COUNT] = {"
+    yield "    " + ", ".join(str(i) for i in by_name) + ","
+    yield "};"
     yield """
 const struct config_def *config_def_find_str(struct str name)
 {
-    for (const struct config_def *c = config_defs; c->name; c++)
-        if (str_eq_c(name, c->name))
+    size_t from = 0, to = name.len > 0 ? CONFIG_COUNT : 0;
+    while (from < to) {
+        size_t at = from + (to - from) / 2;
+        const struct config_def *c = &config_defs[configs_by_name[at]];
+        int order = strncmp(name.ptr, c->name, (size_t)name.len);
+        if (order == 0 && strlen(c->name) == (size_t)name.len)
             return c;
+        if (order > 0)
+            from = at + 1;
+        else
+            to = at;
+    }
     return NULL;
 }
 
@@ -352,7 +365,7 @@ NOTICE = "// Made by tools/gen.py from schema/ and drills/. Do not edit."
 def write(out, schema, drills):
     header = [NOTICE, "#pragma once", "", '#include "wire/codec.h"', ""]
     header += list(header_tables(schema)) + [""] + list(header_messages(schema))
-    source = [NOTICE, '#include "schema.h"', "", "#include <stddef.h>", "",
+    source = [NOTICE, '#include "schema.h"', "", "#include <stddef.h>", "#include <string.h>", "",
               '#include "wire/table.h"', ""]
     for part in (source_messages, source_errors, source_configs, source_causes):
         source += list(part(schema))

@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Decoded requests that wait (for data, members, the disk) and their answers, of all connections.
+#define WAITING_MAX_BYTES ((size_t)256 << 20)
+// What an ordinary request takes: those may wait however much the others take.
+#define WAITING_SMALL_BYTES ((size_t)64 << 10)
+
 struct channel *channel_find(struct broker *b, uint64_t id)
 {
     return map_get(b->by_conn, key_u64(&id));
@@ -62,6 +67,9 @@ static void conn_drop(struct broker *b, struct channel *c, const char *format, .
     __attribute__((format(printf, 3, 4)));
 static void conn_drop(struct broker *b, struct channel *c, const char *format, ...)
 {
+    if (c->is_dropped)
+        return;
+    c->is_dropped = true;
     char why[512];
     va_list args;
     va_start(args, format);
@@ -144,6 +152,7 @@ static struct request *request_begin(struct broker *b, struct channel *c,
 
 void channel_request_done(struct broker *b, struct request *r)
 {
+    b->waiting_bytes -= r->waiting_bytes;
     map_remove(b->by_token, key_u64(&r->asker.token));
     list_remove(&r->node);
     heap_cancel(&b->timers, &r->timer);
@@ -171,6 +180,19 @@ static struct request *refuse_or_begin(struct broker *b, struct channel *c,
         conn_drop(b, c, "%s version %d is not served (%d to %d are)", api->name, h->api_version,
                   api->min_version, api->max_version);
     return NULL;
+}
+
+// A request that was not answered at once keeps its memory until it is. Those that wait, however
+// many, must leave room for the others.
+static void bound_waiting(struct broker *b, struct channel *c, uint64_t token)
+{
+    struct request *r = &c->request;
+    if (!c->is_asking || r->asker.token != token)
+        return;
+    r->waiting_bytes = arena_used(r->arena) + r->out.buf.cap;
+    b->waiting_bytes += r->waiting_bytes;
+    if (b->waiting_bytes > WAITING_MAX_BYTES && r->waiting_bytes > WAITING_SMALL_BYTES)
+        request_fail(r, "requests that wait fill the memory set aside for them");
 }
 
 static void on_frame(void *user, uint64_t id, struct bytes frame)
@@ -203,10 +225,12 @@ static void on_frame(void *user, uint64_t id, struct bytes frame)
     kw_init(r->api->request, r->body);
     const char *why = "";
     error = kw_decode(r->api->request, r->version, body, r->arena, r->body, &why);
+    uint64_t token = r->asker.token;
     if (error)
         request_fail(r, "%s", why);
     else
         dispatch(b, r);
+    bound_waiting(b, c, token);
 }
 
 static void on_eof(void *user, uint64_t id)
@@ -246,6 +270,11 @@ static void log_close(struct broker *b, const struct channel *c, const struct ne
                   "connection %" PRIu64 " from %s:%u closed: a frame of %" PRId32
                   " bytes is beyond socket.request.max.bytes",
                   c->id, c->peer.host, c->peer.port, end->frame_len);
+    else if (end->reason == NET_CLOSED_UNREAD)
+        log_event(log, LOG_WARN,
+                  "connection %" PRIu64 " from %s:%u closed: answers that are not read fill the "
+                  "memory set aside for them",
+                  c->id, c->peer.host, c->peer.port);
     else if (end->reason == NET_CLOSED_FULL)
         log_event(log, LOG_WARN,
                   "connection %" PRIu64 " from %s:%u closed: requests that are not complete yet "

@@ -1,8 +1,12 @@
 // Decisions become durable here, and answers wait here until they may leave.
 #include "broker/internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+
+// What the ledger writes is cut into batches of about this size.
+#define LEDGER_BATCH_BYTES ((size_t)4 << 20)
 
 // What is decided without a request (timers, the ledger) uses one arena, which two decisions
 // never share: a decision can lead to another while it is committed.
@@ -56,13 +60,14 @@ static void tell_tap_of_commits(struct broker *b, const struct request *r, const
         }
 }
 
-static void apply_all(struct broker *b, struct effects *fx)
+static void apply_all(struct broker *b, const struct effect_record *first,
+                      const struct effect_record *end)
 {
     bool topics_changed = false;
     uint64_t before = topics_version(b->core->topics) + topics_config_version(b->core->topics);
-    for (const struct effect_record *e = fx->first_record; e; e = e->next)
+    for (const struct effect_record *e = first; e != end; e = e->next)
         core_apply(b->core, e->type, e->record);
-    for (const struct effect_record *e = fx->first_record; e; e = e->next)
+    for (const struct effect_record *e = first; e != end; e = e->next)
         offsets_topic_add(b->offsets, e->type, e->record);
     uint64_t after = topics_version(b->core->topics) + topics_config_version(b->core->topics);
     topics_changed = before != after;
@@ -73,21 +78,45 @@ static void apply_all(struct broker *b, struct effects *fx)
         broker_fail(b, error, "a partition could not be opened");
 }
 
+// Appends and applies [first, end) as one decision. -E2BIG: nothing was done.
+static int append(struct broker *b, const struct effect_record *first,
+                  const struct effect_record *end)
+{
+    uint64_t position = 0;
+    // One that only reads comes to the same state, and keeps it to itself.
+    int error =
+        disk_is_read_only(b->config.disk) ? 0 : journal_append(b->journal, &b->batch, &position);
+    journal_batch_clear(&b->batch);
+    if (!error)
+        apply_all(b, first, end);
+    return error;
+}
+
+// No client may stop the broker by asking for more at once than the journal takes.
+static void refuse_decision(struct broker *b, struct effects *fx)
+{
+    if (!fx->first_reply)
+        broker_fail(b, -E2BIG, "journal: append");
+    for (const struct effect_reply *e = fx->first_reply; e; e = e->next) {
+        struct request *r = request_by_token(b, e->token);
+        if (r)
+            request_fail(r, "what it asks for is more than one decision may hold (%u bytes)",
+                         JOURNAL_BATCH_MAX_BYTES);
+    }
+    fx->first_reply = NULL;
+}
+
 uint64_t broker_commit(struct broker *b, struct effects *fx)
 {
     if (fx->first_record && !b->failure) {
         journal_batch_clear(&b->batch);
         for (const struct effect_record *e = fx->first_record; e; e = e->next)
             journal_batch_add(&b->batch, e->type, e->record);
-        uint64_t position = 0;
-        // One that only reads comes to the same state, and keeps it to itself.
-        int error = disk_is_read_only(b->config.disk)
-                        ? 0
-                        : journal_append(b->journal, &b->batch, &position);
-        if (error)
+        int error = append(b, fx->first_record, NULL);
+        if (error == -E2BIG)
+            refuse_decision(b, fx);
+        else if (error)
             broker_fail(b, error, "journal: append");
-        else
-            apply_all(b, fx);
     }
     // Answers leave after all of them are encoded: what leaves frees its request, which the others
     // may point into. After a failure nothing is applied, so nothing may be answered.
@@ -131,17 +160,33 @@ void commit_sync(struct broker *b)
         b->is_syncing = true;
 }
 
-void commit_ledger(struct broker *b, bool snapshot)
+// Each record of the ledger says the whole of its thing, so they need not be one batch; and
+// together they know no bound.
+static void append_in_parts(struct broker *b, const struct effect_record *first)
+{
+    journal_batch_clear(&b->batch);
+    for (const struct effect_record *e = first; e && !b->failure; e = e->next) {
+        journal_batch_add(&b->batch, e->type, e->record);
+        if (e->next && b->batch.buf.len < LEDGER_BATCH_BYTES)
+            continue;
+        int error = append(b, first, e->next);
+        if (error)
+            broker_fail(b, error, "journal: append");
+        first = e->next;
+    }
+}
+
+void commit_ledger(struct broker *b, bool save)
 {
     struct arena *a = commit_scratch(b);
     struct effects fx;
     effects_init(&fx, a);
-    if (snapshot)
-        ledger_snapshot(b->core->ledger, &fx);
+    if (save)
+        ledger_save(b->core->ledger, &fx);
     else
         ledger_emit(b->core->ledger, &fx);
     if (fx.first_record)
-        broker_commit(b, &fx);
+        append_in_parts(b, fx.first_record);
     commit_scratch_done(b, a);
 }
 

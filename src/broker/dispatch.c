@@ -135,11 +135,24 @@ static void encode(struct request *r, void *response)
     frame_write_response(r->api, r->version, r->correlation_id, response, &r->out);
 }
 
+// What was decided stands; but to put the answer together would take the memory of everybody else.
+static void refuse_answer(struct request *r, void *response)
+{
+    if (r->on_leave)
+        r->on_leave(r, response, 0);
+    r->on_leave = NULL;
+    request_fail(r, "its answer takes more than %zu bytes", ANSWER_MAX_BYTES);
+}
+
 static void answer(struct request *r, void *response, uint64_t position)
 {
     struct broker *b = r->broker;
     CHECK(r->stage == REQUEST_WORKING);
     heap_cancel(&b->timers, &r->timer);
+    if (arena_used(r->arena) > ANSWER_MAX_BYTES) {
+        refuse_answer(r, response);
+        return;
+    }
     bool passes = answer_passes(b, r, &response);
     encode(r, response);
     r->response = response;

@@ -44,6 +44,7 @@ struct channel {
     char *software;       // owned, "" until ApiVersions v3+
     const char *instance; // of its listener, "" when none
     bool is_known;        // the ledger was told
+    bool is_dropped;      // conn_drop() said why
     bool is_asking;       // request is in use
     struct request request;
     uint64_t last_end_bytes;   // of the last answer
@@ -94,7 +95,8 @@ struct broker {
     uint64_t space_due_ms;
     bool has_space;
 
-    bool is_syncing; // the journal
+    bool is_syncing;      // the journal
+    size_t waiting_bytes; // memory of all requests that wait for something
 
     enum broker_phase phase;
     uint64_t cut_ms; // when draining gives up
@@ -134,10 +136,10 @@ bool offsets_topic_is_whole(const struct offsets_topic *o); // all was appended
 
 // commit.c
 void commit_hold(struct broker *b,
-                 struct request *r);   // encoded: waits for the journal, then leaves
-void commit_release(struct broker *b); // those whose position is durable
-void commit_sync(struct broker *b);    // starts one when something waits
-void commit_ledger(struct broker *b, bool snapshot);
+                 struct request *r);             // encoded: waits for the journal, then leaves
+void commit_release(struct broker *b);           // those whose position is durable
+void commit_sync(struct broker *b);              // starts one when something waits
+void commit_ledger(struct broker *b, bool save); // save: soft facts too
 // Runs decide-functions that have no request: begin, fill, broker_commit, end.
 struct arena *commit_scratch(struct broker *b);
 void commit_scratch_done(struct broker *b, struct arena *a);

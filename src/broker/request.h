@@ -52,10 +52,11 @@ struct request {
     } stage;
     struct list node; // in broker.woken while it works, in broker.held once answered
     struct timer timer;
-    void *response;    // for on_leave
-    struct kw_out out; // the encoded answer
-    uint64_t position; // of the journal, that it waits for
-    bool drops_answer; // TAP_DROP of a response
+    void *response;       // for on_leave
+    struct kw_out out;    // the encoded answer
+    uint64_t position;    // of the journal, that it waits for
+    bool drops_answer;    // TAP_DROP of a response
+    size_t waiting_bytes; // its part of broker.waiting_bytes
 };
 
 // A zeroed response of this API with its defaults set, in the request's arena.

@@ -20,8 +20,10 @@
 #include <unistd.h>
 
 #define HOST_MAX 256
-// All requests that have not wholly arrived, together. Ten of the largest fit.
-#define INPUT_MAX_BYTES (1ull << 30)
+// All requests that have not wholly arrived or are being worked on: five of the largest fit.
+#define INPUT_MAX_BYTES (512ull << 20)
+// All answers that slow readers have not taken yet, what is sent from files not counted.
+#define OUTPUT_MAX_BYTES (256ull << 20)
 // Of the process's open files, the part that connections may take; logs need the rest.
 #define CONNECTIONS_PART 3 / 4
 #define FILES_WALKED_MAX 16
@@ -378,6 +380,7 @@ static int start_net(struct server *s)
         .max_frame_bytes = (uint32_t)config_i64(&view, "socket.request.max.bytes"),
         .max_connections = connections_max(&view),
         .max_input_bytes = INPUT_MAX_BYTES,
+        .max_output_bytes = OUTPUT_MAX_BYTES,
         .idle_ms = idle_ms > 0 ? (uint64_t)idle_ms : 0,
     };
     s->net = net_new(&limits, s->clock);

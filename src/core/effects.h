@@ -21,6 +21,11 @@ struct asker {
     struct uuid fresh;    // random, for whatever id this request may need
 };
 
+// Memory that one request may take with what is made for it. A decision whose answer is longer than
+// what was asked stops filling it beyond this; the shell then closes the connection instead of
+// sending a part.
+#define ANSWER_MAX_BYTES ((size_t)128 << 20)
+
 struct effect_record {
     const struct kw_message *type;
     void *record; // struct <name>_record in the arena

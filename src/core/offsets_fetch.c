@@ -176,7 +176,7 @@ void offsets_fetch(struct core *c, const struct asker *who, const struct offset_
         return;
     }
     res->groups = arena_array(fx->arena, (size_t)req->n_groups, sizeof *res->groups);
-    for (int32_t i = 0; i < req->n_groups; i++) {
+    for (int32_t i = 0; i < req->n_groups && arena_used(fx->arena) <= ANSWER_MAX_BYTES; i++) {
         const struct offset_fetch_request_group *in = &req->groups[i];
         struct offset_fetch_response_group *out = &res->groups[res->n_groups++];
         offset_fetch_response_group_init(out);

@@ -63,6 +63,11 @@ size_t topics_count(const struct topics *ts)
     return map_count(ts->by_id);
 }
 
+uint64_t topics_partitions(const struct topics *ts)
+{
+    return ts->n_partitions;
+}
+
 const struct topic *topics_next(const struct topics *ts, size_t *it)
 {
     void *t;

@@ -57,6 +57,7 @@ void topics_free(struct topics *ts);
 const struct topic *topics_by_name(const struct topics *ts, struct str name); // NULL: none
 const struct topic *topics_by_id(const struct topics *ts, struct uuid id);
 size_t topics_count(const struct topics *ts);
+uint64_t topics_partitions(const struct topics *ts); // of all topics together
 // In order of creation; *it starts at 0. NULL at the end.
 const struct topic *topics_next(const struct topics *ts, size_t *it);
 // Changes whenever a topic is made, deleted or widened: groups compare it to see new partitions.

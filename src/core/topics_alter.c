@@ -433,9 +433,8 @@ void topics_decide_describe_configs(const struct topics *ts, const struct asker 
     struct describe_configs_response *resp = effects_response(fx, &describe_configs_response_msg);
     int32_t n = req->n_resources > 0 ? req->n_resources : 0;
     resp->results = arena_array(fx->arena, (size_t)n, sizeof *resp->results);
-    resp->n_results = n;
-    for (int32_t i = 0; i < n; i++)
-        describe(ts, req, i, fx->arena, &resp->results[i]);
+    for (int32_t i = 0; i < n && arena_used(fx->arena) <= ANSWER_MAX_BYTES; i++)
+        describe(ts, req, i, fx->arena, &resp->results[resp->n_results++]);
     effects_reply(fx, a->token, resp);
 }
 

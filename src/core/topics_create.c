@@ -303,7 +303,7 @@ void topics_decide_create(const struct topics *ts, const struct asker *a,
     resp->n_topics = 0;
     struct map *counts = count_names(req), *answered = map_new();
     int64_t total = 0;
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n && arena_used(fx->arena) <= ANSWER_MAX_BYTES; i++) {
         const struct create_topics_request_topic *t = &req->topics[i];
         if (counts_add(answered, key_str(t->name)) > 1)
             continue; // answered once, as Kafka does

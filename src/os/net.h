@@ -16,8 +16,13 @@ struct clock;
 struct net_limits {
     uint32_t max_frame_bytes; // socket.request.max.bytes; a longer frame ends the connection
     uint32_t max_connections; // beyond it accepting pauses
-    uint64_t max_input_bytes; // of all frames not yet complete; the one that passes it is closed
-    uint64_t idle_ms;         // connections.max.idle.ms; 0 is never
+    // Of all input buffers: beyond it the connection that holds the most is closed, so that those
+    // that send a lot and never end do not crowd out the others.
+    uint64_t max_input_bytes;
+    // Of all answers that wait for slow readers, file slices not counted: beyond it the connection
+    // with the largest is closed. 0 is no limit.
+    uint64_t max_output_bytes;
+    uint64_t idle_ms; // connections.max.idle.ms; 0 is never
 };
 
 enum net_reason {
@@ -26,6 +31,7 @@ enum net_reason {
     NET_CLOSED_IDLE,
     NET_CLOSED_BAD_FRAME, // length below 0 or beyond max_frame_bytes
     NET_CLOSED_FULL,      // max_input_bytes
+    NET_CLOSED_UNREAD,    // max_output_bytes
     NET_CLOSED_ERROR,     // the socket failed
 };
 

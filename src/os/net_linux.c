@@ -1,8 +1,7 @@
-#include <arpa/inet.h>
 #include <errno.h>
-#include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +16,9 @@
 #include "os/clock.h"
 #include "os/disk.h"
 #include "os/net.h"
+#include "os/socket.h"
 
 #define LISTENERS_MAX 256
-#define BACKLOG 1024
 #define EVENTS_MAX 256
 // Accepted in one pass, so that a flood of connections does not hold up those that are open.
 #define ACCEPT_MAX 64
@@ -97,8 +96,9 @@ struct net {
     uint64_t next_conn;
     int next_listener;
     size_t n_conns;
-    uint64_t input_bytes; // capacity of all input buffers
-    bool is_paused;       // no accepting
+    uint64_t input_bytes;  // capacity of all input buffers
+    uint64_t output_bytes; // of all answers that are being sent
+    bool is_paused;        // no accepting
     uint64_t resume_ms;
     uint64_t idle_check_ms;
 };
@@ -148,11 +148,13 @@ static void epoll_set(struct net *n, struct slot *s, int op, uint32_t events)
 
 // ---- Output
 
-static void out_free(struct conn *c)
+static void out_free(struct net *n, struct conn *c)
 {
     if (c->is_sending)
         for (size_t i = c->splice_at; i < c->out.n_splices; i++)
             disk_close(c->out.splices[i].file);
+    if (c->is_sending)
+        n->output_bytes -= c->out.buf.cap;
     kw_out_free(&c->out);
     c->out = (struct kw_out){0};
     c->is_sending = false;
@@ -269,6 +271,26 @@ static bool input_check(struct net *n, struct conn *c)
     return false;
 }
 
+// Closes those that hold the most until there is room. False: the connection itself was one.
+static bool input_make_room(struct net *n, struct conn *c, size_t more)
+{
+    uint64_t held = n->input_bytes + more;
+    while (held > n->limits.max_input_bytes && !c->is_dying) {
+        struct conn *most = c;
+        LIST_EACH (at, &n->conns) {
+            struct conn *other = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
+            if (other->in_cap > most->in_cap)
+                most = other;
+        }
+        conn_die(n, most, NET_CLOSED_FULL);
+        held -= most->in_cap;
+        // A frame that is being worked on must stay until on_close().
+        if (!most->is_mute)
+            input_resize(n, most, 0);
+    }
+    return !c->is_dying;
+}
+
 static bool input_grow(struct net *n, struct conn *c)
 {
     if (c->in_len < c->in_cap)
@@ -277,10 +299,8 @@ static bool input_grow(struct net *n, struct conn *c)
     size_t size = frame_size(c);
     if (size > c->in_len && cap > size)
         cap = size > INPUT_FIRST_BYTES ? size : INPUT_FIRST_BYTES;
-    if (n->input_bytes + cap - c->in_cap > n->limits.max_input_bytes) {
-        conn_die(n, c, NET_CLOSED_FULL);
+    if (!input_make_room(n, c, cap - c->in_cap))
         return false;
-    }
     input_resize(n, c, cap);
     return true;
 }
@@ -356,10 +376,27 @@ static void conn_flush(struct net *n, struct conn *c)
         bool peer = done == -EPIPE || done == -ECONNRESET;
         conn_die(n, c, peer ? NET_CLOSED_BY_PEER : NET_CLOSED_ERROR);
     } else if (done == 1) {
-        out_free(c);
+        out_free(n, c);
         conn_next(n, c);
     } else {
         conn_arm(n, c);
+    }
+}
+
+// Closes those whose answers take the most until there is room.
+static void output_make_room(struct net *n)
+{
+    while (n->limits.max_output_bytes && n->output_bytes > n->limits.max_output_bytes) {
+        struct conn *most = NULL;
+        LIST_EACH (at, &n->conns) {
+            struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
+            if (c->is_sending && (!most || c->out.buf.cap > most->out.buf.cap))
+                most = c;
+        }
+        if (!most)
+            return;
+        conn_die(n, most, NET_CLOSED_UNREAD);
+        out_free(n, most);
     }
 }
 
@@ -378,11 +415,13 @@ uint64_t net_send(struct net *n, uint64_t id, struct kw_out *out)
     c->out_at = c->splice_at = 0;
     c->splice_done = 0;
     c->is_sending = true;
+    n->output_bytes += c->out.buf.cap;
     c->queued_bytes += kw_out_total(&c->out);
     c->is_mute = false;
     input_consume(n, c);
     uint64_t end = c->queued_bytes;
     conn_flush(n, c);
+    output_make_room(n);
     return end;
 }
 
@@ -427,33 +466,6 @@ bool net_is_sending(struct net *n, uint64_t id)
 
 // ---- Opening and closing
 
-static void peer_set(struct net_peer *p, const struct sockaddr_storage *a, uint16_t *ret_port)
-{
-    if (a->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *six = (const void *)a;
-        if (IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
-            inet_ntop(AF_INET, six->sin6_addr.s6_addr + 12, p->host, sizeof p->host);
-        else
-            inet_ntop(AF_INET6, &six->sin6_addr, p->host, sizeof p->host);
-        *ret_port = ntohs(six->sin6_port);
-    } else {
-        const struct sockaddr_in *four = (const void *)a;
-        inet_ntop(AF_INET, &four->sin_addr, p->host, sizeof p->host);
-        *ret_port = ntohs(four->sin_port);
-    }
-}
-
-static uint16_t local_port(int fd)
-{
-    struct sockaddr_storage a = {0};
-    socklen_t len = sizeof a;
-    struct net_peer unused;
-    uint16_t port = 0;
-    if (getsockname(fd, (struct sockaddr *)&a, &len) == 0)
-        peer_set(&unused, &a, &port);
-    return port;
-}
-
 static void conn_open(struct net *n, const struct listener *l, int fd,
                       const struct sockaddr_storage *from)
 {
@@ -465,9 +477,9 @@ static void conn_open(struct net *n, const struct listener *l, int fd,
     c->slot = (struct slot){.kind = SLOT_CONN, .fd = fd};
     list_init(&c->ready);
     c->id = n->next_conn++;
-    peer_set(&c->peer, from, &c->peer.port);
+    socket_peer(&c->peer, from, &c->peer.port);
     c->peer.listener = l->id;
-    c->peer.local_port = local_port(fd);
+    c->peer.local_port = socket_local_port(fd);
     c->active_ms = now_ms(n);
     if (!n->handler.on_open(n->handler.user, c->id, &c->peer)) {
         close(fd);
@@ -515,25 +527,15 @@ static void listener_accept(struct net *n, struct listener *l)
     }
 }
 
-static uint64_t acked_bytes(const struct conn *c)
-{
-    struct tcp_info info = {0};
-    socklen_t len = sizeof info;
-    if (getsockopt(c->slot.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return 0;
-    // Our FIN counts as one more; nothing of ours was sent after it.
-    return info.tcpi_bytes_acked < c->sent_bytes ? info.tcpi_bytes_acked : c->sent_bytes;
-}
-
 static void conn_reap(struct net *n, struct conn *c)
 {
     c->end.sent_bytes = c->sent_bytes;
-    c->end.acked_bytes = acked_bytes(c);
+    c->end.acked_bytes = socket_acked_bytes(c->slot.fd, c->sent_bytes);
     n->n_conns--;
     n->handler.on_close(n->handler.user, c->id, &c->end);
     close(c->slot.fd);
     c->slot.fd = -1;
-    out_free(c);
+    out_free(n, c);
     input_resize(n, c, 0);
     list_append(&n->gone, &c->slot.node);
 }
@@ -560,22 +562,6 @@ static void free_gone(struct net *n)
     }
 }
 
-static int listen_at(const struct addrinfo *at, int *ret_fd)
-{
-    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
-        int error = -errno;
-        close(fd);
-        return error;
-    }
-    *ret_fd = fd;
-    return 0;
-}
-
 int net_listen(struct net *n, const char *host, uint16_t port, int *ret_listener,
                uint16_t *ret_port)
 {
@@ -585,7 +571,7 @@ int net_listen(struct net *n, const char *host, uint16_t port, int *ret_listener
     if (getaddrinfo(*host ? host : NULL, service, &hints, &found) != 0)
         return -EINVAL;
     int fd = -1;
-    int error = listen_at(found, &fd);
+    int error = socket_listen(found, &fd);
     freeaddrinfo(found);
     if (error)
         return error;
@@ -596,7 +582,7 @@ int net_listen(struct net *n, const char *host, uint16_t port, int *ret_listener
     list_append(&n->listeners, &l->slot.node);
     epoll_set(n, &l->slot, EPOLL_CTL_ADD, n->is_paused ? 0 : EPOLLIN);
     *ret_listener = l->id;
-    *ret_port = local_port(fd);
+    *ret_port = socket_local_port(fd);
     return 0;
 }
 
@@ -656,7 +642,7 @@ void net_free(struct net *n)
     for (size_t i = 0; i < 2; i++)
         LIST_EACH (at, both[i]) {
             struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
-            out_free(c);
+            out_free(n, c);
             free(c->in);
             slot_close(n, &c->slot);
         }

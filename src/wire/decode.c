@@ -11,7 +11,7 @@
 #define EMPTY_ELEMENTS_MAX ((size_t)1024)
 // Memory one message may take once decoded. A partition of a Fetch takes about 100 bytes, so
 // this is far above what the largest clusters ask for and below what would hurt the machine.
-#define DECODED_MEMORY_MAX ((size_t)512 << 20)
+#define DECODED_MEMORY_MAX ((size_t)128 << 20)
 // Kafka's strings carry 16 bits of length, in their compact form too.
 #define STRING_MAX ((uint32_t)INT16_MAX)
 

@@ -3,15 +3,20 @@
 // session". A fetch that finds too little is parked on its partitions and tried again when one of
 // them moves.
 #include <errno.h>
+#include <inttypes.h>
 
 #include "broker/api/api.h"
 #include "broker/api/find.h"
 #include "core/ledger/ledger.h"
+#include "core/topics.h"
 #include "store/log.h"
 
 #define SESSION_EPOCH_FULL 0   // a full fetch that would open a session
 #define SESSION_EPOCH_FINAL -1 // a full fetch without one
 #define READ_COMMITTED 1
+// Partitions that a client may still ask for when their topics were deleted. A Fetch of more than
+// these and all that exist names some many times: it would only keep memory and time.
+#define GONE_PARTITIONS_MAX 10000
 
 struct part {
     const struct fetch_request_topic *topic;
@@ -260,7 +265,15 @@ static void tell_positions(struct fetch *f)
     }
 }
 
-static struct fetch *fetch_new(struct request *r)
+static size_t count_parts(const struct fetch_request *req)
+{
+    size_t n = 0;
+    for (int32_t i = 0; i < req->n_topics; i++)
+        n += req->topics[i].n_partitions > 0 ? (size_t)req->topics[i].n_partitions : 0;
+    return n;
+}
+
+static struct fetch *fetch_new(struct request *r, size_t n)
 {
     const struct fetch_request *req = r->body;
     struct fetch *f = arena_alloc(r->arena, sizeof *f);
@@ -271,9 +284,6 @@ static struct fetch *fetch_new(struct request *r)
         f->max_bytes = req->max_bytes;
     f->deadline_ms =
         broker_now_ms(r->broker) + (req->max_wait_ms > 0 ? (uint64_t)req->max_wait_ms : 0);
-    size_t n = 0;
-    for (int32_t i = 0; i < req->n_topics; i++)
-        n += req->topics[i].n_partitions > 0 ? (size_t)req->topics[i].n_partitions : 0;
     f->parts = arena_array(r->arena, n, sizeof *f->parts);
     for (int32_t i = 0; i < req->n_topics; i++)
         for (int32_t k = 0; k < req->topics[i].n_partitions; k++) {
@@ -294,7 +304,13 @@ void api_fetch(struct request *r)
         request_reply_now(r, resp);
         return;
     }
-    struct fetch *f = fetch_new(r);
+    size_t n = count_parts(req);
+    uint64_t there = topics_partitions(broker_topics(r->broker));
+    if (n > there + GONE_PARTITIONS_MAX) {
+        request_fail(r, "%zu partitions where there are %" PRIu64, n, there);
+        return;
+    }
+    struct fetch *f = fetch_new(r, n);
     r->state = f;
     r->on_due = try_again;
     r->on_hurry = hurry;

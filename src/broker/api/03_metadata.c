@@ -119,9 +119,8 @@ void api_metadata(struct request *r)
     } else {
         make_missing(r);
         resp->topics = arena_array(r->arena, (size_t)req->n_topics, sizeof *resp->topics);
-        resp->n_topics = req->n_topics;
-        for (int32_t i = 0; i < req->n_topics; i++)
-            fill_asked(r, &req->topics[i], &resp->topics[i]);
+        for (int32_t i = 0; i < req->n_topics && arena_used(r->arena) <= ANSWER_MAX_BYTES; i++)
+            fill_asked(r, &req->topics[i], &resp->topics[resp->n_topics++]);
     }
     request_reply(r, resp);
 }

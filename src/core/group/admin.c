@@ -42,7 +42,7 @@ void group_describe(struct core *c, const struct asker *who,
     struct arena *a = fx->arena;
     struct describe_groups_response *r = effects_response(fx, &describe_groups_response_msg);
     r->groups = arena_array(a, (size_t)req->n_groups, sizeof *r->groups);
-    for (int32_t i = 0; i < req->n_groups; i++) {
+    for (int32_t i = 0; i < req->n_groups && arena_used(a) <= ANSWER_MAX_BYTES; i++) {
         struct describe_groups_response_group *out = &r->groups[r->n_groups++];
         describe_groups_response_group_init(out);
         const struct group *g = groups_get(c, req->groups[i]);

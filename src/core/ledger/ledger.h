@@ -284,10 +284,13 @@ uint64_t ledger_next_due_ms(const struct ledger *l); // UINT64_MAX: nothing wait
 void ledger_tick(struct ledger *l, struct ledger_time t);
 
 // Writes a journal record for every incident, rebalance and expectation that changed since the
-// last call. Call it once a loop, after the decisions; the records are one batch. Returns how many.
+// last call. Call it once a loop, after the decisions. Returns how many.
 size_t ledger_emit(struct ledger *l, struct effects *fx);
-// Writes records that restore everything: at a clean stop, with the journal's snapshot, and now
-// and then so that less is unknown after a crash.
+// Writes what else has changed, soft facts above all: at a clean stop, and now and then so that
+// less is unknown after a crash. Each record says the whole of its thing, so they may be cut into
+// several batches.
+void ledger_save(struct ledger *l, struct effects *fx);
+// Writes records that restore everything, with the journal's snapshot.
 void ledger_snapshot(struct ledger *l, struct effects *fx);
 // Records 60-99. A no-op unless replaying: live, the ledger has told them itself.
 void ledger_apply(struct ledger *l, const struct kw_message *type, const void *record);

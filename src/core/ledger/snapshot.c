@@ -263,18 +263,18 @@ static void put_gp(struct effects *fx, const struct gp *gp)
 }
 
 // An incident that grows with every fetch is written when it opens, doubles, changes or closes.
-static bool worth_writing(const struct incident *in)
+static bool worth_writing(const struct incident *in, bool all)
 {
-    return !in->emitted_records || in->v.closed != in->emitted_closed ||
+    return all || !in->emitted_records || in->v.closed != in->emitted_closed ||
            (int)in->v.class != in->emitted_class || in->v.records >= 2 * in->emitted_records;
 }
 
-static size_t emit_incidents(struct ledger *l, struct effects *fx)
+static size_t emit_incidents(struct ledger *l, struct effects *fx, bool all)
 {
     size_t written = 0, left = 0;
     for (size_t i = 0; i < l->n_dirty; i++) {
         struct incident *in = l->dirty[i];
-        if (!worth_writing(in)) {
+        if (!worth_writing(in, all)) {
             l->dirty[left++] = in;
             continue;
         }
@@ -292,7 +292,7 @@ static size_t emit_incidents(struct ledger *l, struct effects *fx)
 
 size_t ledger_emit(struct ledger *l, struct effects *fx)
 {
-    size_t n = emit_incidents(l, fx);
+    size_t n = emit_incidents(l, fx, false);
     if (!l->rebalances_dirty && !l->expects_dirty && !l->any_begun)
         return n;
     void *item;
@@ -320,6 +320,18 @@ size_t ledger_emit(struct ledger *l, struct effects *fx)
     }
     l->rebalances_dirty = l->expects_dirty = l->any_begun = false;
     return n;
+}
+
+void ledger_save(struct ledger *l, struct effects *fx)
+{
+    (void)emit_incidents(l, fx, true);
+    void *item;
+    for (size_t it = 0; map_next(l->groups, &it, NULL, &item);) {
+        const struct group *g = item;
+        put_group(fx, g);
+        for (size_t i = 0; i < g->n_gps; i++)
+            put_gp(fx, g->gps[i]);
+    }
 }
 
 void ledger_snapshot(struct ledger *l, struct effects *fx)
