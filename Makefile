@@ -11,6 +11,7 @@
 #   make matrix       every example consumer under every drill
 #   make soak-consume MINUTES=n   tally consume under kills, frozen copies, cut connections;
 #                     KAFKA=1: on three nodes of Apache Kafka
+#   make model-consume   libtally's own code under every interleaving with a modelled world
 #   make red-consume  the same without each safeguard: must be noticed
 #   make bench        beside Apache Kafka and the machine's limit (QUICK=1: 3 minutes)
 #   make facts        schema/ against Kafka's own definitions
@@ -66,8 +67,9 @@ objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs)
 linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
-.PHONY: all demo check interop sim cuts soak fuzz facts matrix bench tidy lint man install deps deps-interop clean unit \
-  libtally consume-bugs soak-consume bench-consume red-consume examples examples-c examples-java examples-go examples-node
+.PHONY: all demo check interop sim cuts soak fuzz facts matrix bench tidy lint man install deps \
+  deps-interop clean unit libtally consume-bugs soak-consume model-consume bench-consume \
+  red-consume examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
 
 $(B)/tally: $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a
@@ -271,7 +273,7 @@ build/bugs/tally-$(1): $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a \
 	  $(B)/obj/src/cli/main.o $(linux_objs) $(B)/libtally.a $(LDLIBS)
 endef
 $(foreach b,$(bugs),$(eval $(call bug_rule,$(b))))
-consume-bugs: $(addprefix build/bugs/tally-,$(bugs))
+consume-bugs: $(addprefix build/bugs/tally-,$(bugs)) $(addprefix build/bugs/model-,$(bugs))
 # KAFKA=1: against Apache Kafka, three nodes of which one is away now and then.
 soak-consume: deps$(if $(KAFKA),-interop) all
 	$(Q)/usr/bin/python3 test/consume/kills.py --seconds $$(( $(MINUTES) * 60 )) \
@@ -284,6 +286,21 @@ $(B)/test/consume/nomem: $(B)/obj/test/consume/nomem.o $(pic_objs)
 	@echo "  LINK $@"
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
 	  -Wl,--wrap=strdup -o $@ $^ -lpthread -ldl
+# libtally's own code against models of a group, a log and a database: see test/consume/model.
+model_srcs := $(wildcard test/consume/model/*.c)
+model_wrap := clock_gettime nanosleep load_kafka sink_open topic_id_ask
+model_flags := $(foreach w,$(model_wrap),-Wl,--wrap=$(w)) -lrdkafka -lpthread -ldl
+$(B)/obj/test/consume/model/%.o: CFLAGS += -Itest/consume/model
+$(B)/test/consume/model: $(call obj,$(model_srcs)) $(pic_objs)
+	@echo "  LINK $@"
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ $(model_flags)
+build/bugs/model-%: $(call obj,$(model_srcs)) $(pic_objs)
+	@echo "  CC   $@"
+	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(call bug_of,$*) $(LDFLAGS) -o $@ \
+	  src/client/libtally/claim.c src/client/libtally/partition.c \
+	  $(filter-out %/claim.o %/partition.o,$^) $(model_flags)
+model-consume: deps $(B)/test/consume/model
+	$(Q)$(B)/test/consume/model --pairs --runs 20000 $(if $(SEED),--seed $(SEED))
 bench-consume: deps all $(B)/test/consume/insert
 	$(Q)/usr/bin/python3 test/consume/cost.py
 red-consume: deps all consume-bugs

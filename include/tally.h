@@ -49,7 +49,7 @@
 //
 // THREADS. No global state: handles are independent of each other. One handle belongs to one
 // thread at a time; only tally_stop() may be called from any thread, and from a signal handler.
-// All callbacks run on the thread that is inside tally_open() or tally_run().
+// All callbacks run on the thread that is inside tally_open(), tally_run() or tally_close().
 //
 // MEMORY. Running out is an error (TALLY_NO_MEMORY, which is -ENOMEM), never an abort of ours.
 //

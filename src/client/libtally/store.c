@@ -178,11 +178,12 @@ static int look_up(struct tally *t, size_t n, bool *ret_is_stored, struct tally_
         if (result < 0)
             return result;
         t->stats.recovered++;
-        *ret_is_stored = next >= end;
-        consumer_event(t, TALLY_EVENT_RECOVERED, p,
-                       "%s/%d: a COMMIT had no answer; the database holds offset %" PRId64
-                       ": it was %s",
-                       p->topic, (int)p->claim.partition, next, next >= end ? "done" : "not done");
+        // Under another claim the offset says nothing about ours: the next attempt finds that out.
+        *ret_is_stored = next >= end && epoch == p->claim.epoch;
+        consumer_event(
+            t, TALLY_EVENT_RECOVERED, p,
+            "%s/%d: a COMMIT had no answer; the database holds offset %" PRId64 ": it was %s",
+            p->topic, (int)p->claim.partition, next, *ret_is_stored ? "done" : "not done");
         return 0; // the others were in the same transaction
     }
     return 0;
@@ -264,20 +265,26 @@ static int store_some(struct tally *t, size_t n, bool skips)
     return consumer_fail(t, &error);
 }
 
+// Told to stop while the database is away: nothing more is stored, and that is fine.
+static bool gives_up(struct tally *t)
+{
+    return t->database.since_ms && atomic_load(&t->stop);
+}
+
 int store_flush(struct tally *t)
 {
     int result = 0;
     while (result == 0 && t->n_held > 0) {
-        // Told to stop while the database is away: nothing of this is stored, and that is fine.
-        if (t->database.since_ms && atomic_load(&t->stop)) {
+        if (gives_up(t)) {
             store_drop(t, NULL);
             return 0;
         }
         result = store_some(t, t->n_held, false);
     }
+    // One attempt: the caller comes back, and has other things to do while the database is away.
     for (size_t i = 0; result == 0 && i < t->n_partitions; i++) {
         const struct partition *p = t->partitions[i];
-        if (p->state == PARTITION_OWNED && p->eof > p->claim.next && !t->database.since_ms)
+        if (p->state == PARTITION_OWNED && p->eof > p->claim.next && !gives_up(t))
             return store_some(t, 0, false);
     }
     return result;
