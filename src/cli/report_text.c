@@ -90,6 +90,16 @@ static int64_t count_of(const struct tally_report_response_partition *p, const s
     return n;
 }
 
+// The log; and where the group's account begins, which its counts add up from.
+#define RANGE_MAX 80
+static int range_text(const struct tally_report_response_partition *p, char ret_text[RANGE_MAX])
+{
+    int n = snprintf(ret_text, RANGE_MAX, "%lld-%lld", (long long)p->log_start, (long long)p->end);
+    if (p->first > p->log_start)
+        n += snprintf(ret_text + n, RANGE_MAX - (size_t)n, " from %lld", (long long)p->first);
+    return n;
+}
+
 static int max_int(int a, int b)
 {
     return a > b ? a : b;
@@ -99,7 +109,7 @@ static int max_int(int a, int b)
 static void measure(const struct tally_report_response_group *g, int widths[N_COLUMNS],
                     int *ret_label, int *ret_range)
 {
-    char text[64];
+    char text[RANGE_MAX];
     *ret_label = (int)strlen("topic/partition");
     *ret_range = (int)strlen("log");
     for (size_t c = 0; c < N_COLUMNS; c++)
@@ -108,8 +118,7 @@ static void measure(const struct tally_report_response_group *g, int widths[N_CO
         const struct tally_report_response_partition *p = &g->partitions[i];
         *ret_label = max_int(*ret_label,
                              p->topic.len + snprintf(text, sizeof text, "/%d", (int)p->partition));
-        *ret_range = max_int(*ret_range, snprintf(text, sizeof text, "%lld-%lld",
-                                                  (long long)p->log_start, (long long)p->end));
+        *ret_range = max_int(*ret_range, range_text(p, text));
         for (size_t c = 0; c < N_COLUMNS; c++) {
             int64_t n = count_of(p, &columns[c]);
             if (n == 0 && !columns[c].always)
@@ -135,12 +144,12 @@ static void put_partitions(const struct tally_report_response_group *g,
     buf_add(out, "\n", 1);
     for (int32_t i = 0; i < g->n_partitions; i++) {
         const struct tally_report_response_partition *p = &g->partitions[i];
-        char text[64];
+        char text[RANGE_MAX];
         int used = p->topic.len + snprintf(text, sizeof text, "/%d", (int)p->partition);
         buf_printf(out, "  ");
         put(out, p->topic);
         buf_printf(out, "%s%*s", text, max_int(label - used, 0), "");
-        snprintf(text, sizeof text, "%lld-%lld", (long long)p->log_start, (long long)p->end);
+        range_text(p, text);
         buf_printf(out, "  %*s", range, text);
         for (size_t c = 0; c < N_COLUMNS; c++) {
             if (widths[c])
