@@ -5,10 +5,11 @@ the end every record must have its row exactly once, in order, and no row may ha
 an owner whose claim another copy had taken over.
 
 usage: kills.py [--database sqlite|postgres|both] [--seconds N] [--kills N] [--seed N]
-                [--tally FILE] [--kafka-nodes N] [--expect-red]
+                [--tally FILE] [--kafka-nodes N [--kip-848 DIR]] [--expect-red]
 
 --tally names the program the copies run (a variant without one of the safeguards, with
---expect-red: the test must then find rows that are wrong). Ends with "N passed, N failed"."""
+--expect-red: the test must then find rows that are wrong). --kip-848: by the new group protocol,
+with the librdkafka of DIR (2.4 or later). Ends with "N passed, N failed"."""
 import argparse
 import collections
 import os
@@ -30,8 +31,14 @@ STYLES = [
     ("cooperative", 3, ["partition.assignment.strategy=cooperative-sticky"]),
     ("static", 3, ["partition.assignment.strategy=range", "group.instance.id={n}"]),
 ]
-COMMON = [f"session.timeout.ms={SESSION_MS}", "heartbeat.interval.ms=200",
-          "topic.metadata.refresh.interval.ms=1000", "reconnect.backoff.max.ms=500",
+# The new protocol leaves times and assignment to the broker.
+NEW_STYLES = [("new", 3, ["group.protocol=consumer"]),
+              ("new_static", 3, ["group.protocol=consumer", "group.instance.id={n}"])]
+NEW_BROKER = [f"group.consumer.{name}={value}" for name, value in (
+    ("min.session.timeout.ms", SESSION_MS), ("session.timeout.ms", SESSION_MS),
+    ("min.heartbeat.interval.ms", 200), ("heartbeat.interval.ms", 200))]
+TIMES = [f"session.timeout.ms={SESSION_MS}", "heartbeat.interval.ms=200"]
+COMMON = ["topic.metadata.refresh.interval.ms=1000", "reconnect.backoff.max.ms=500",
           "fetch.wait.max.ms=50"]
 
 # Faults of librdkafka 2.0.2: one more way for a copy to die, and no reason for a wrong row.
@@ -69,7 +76,8 @@ class Group:
             self.start(n)
 
     def start(self, n):
-        settings = [s.replace("{n}", str(n)) for s in COMMON + self.settings]
+        times = [] if self.run.args.kip_848 else TIMES
+        settings = [s.replace("{n}", str(n)) for s in times + COMMON + self.settings]
         argv = [self.run.tally, "consume", TOPIC, "--group", self.name, "--into", self.run.into,
                 "--bootstrap", self.run.broker.address, "--table", self.name, "--format", "lines",
                 "--batch", "20", "--batch-ms", "50", "--timeout", "0"]
@@ -78,7 +86,8 @@ class Group:
         for s in settings + [f"client.id={self.name}-{n}"]:
             argv += ["--librdkafka", s]
         with open(self.run.folder / f"{self.name}-{n}.log", "ab") as log:
-            self.copies[n] = subprocess.Popen(argv, stdout=log, stderr=log)
+            self.copies[n] = subprocess.Popen(argv, stdout=log, stderr=log,
+                                              env=self.run.environment)
         self.started[n] = time.monotonic()
 
     def judge_end(self, n, status, what):
@@ -229,7 +238,9 @@ class Group:
 class Run:
     def __init__(self, kind, folder, broker, args):
         self.kind, self.folder, self.broker, self.args = kind, folder, broker, args
-        self.tally = args.tally
+        self.tally, self.environment = args.tally, dict(os.environ)
+        if args.kip_848:
+            self.environment["LD_LIBRARY_PATH"] = args.kip_848
         self.wrong, self.counts, self.groups = [], collections.Counter(), []
         self.over = threading.Event()
         self.proxy = None
@@ -285,7 +296,7 @@ class Run:
             self.wrong.append(f"the test itself failed: {e!r}")
 
     def start(self):
-        for name, copies, settings in STYLES:
+        for name, copies, settings in NEW_STYLES if self.args.kip_848 else STYLES:
             self.groups.append(Group(self, f"in_{self.kind}_{name}", copies, settings))
         work = [(self.torment, g, self.args.seed + i) for i, g in enumerate(self.groups)]
         if self.kind == "postgres":
@@ -361,8 +372,8 @@ def disturb_broker(broker, over, seed):
 
 
 def run_all(args, kinds, folder):
-    broker = (world.Cluster(folder, args.kafka_nodes) if args.kafka_nodes
-              else world.Broker(folder))
+    broker = (world.Cluster(folder, args.kafka_nodes, *(NEW_BROKER if args.kip_848 else []))
+              if args.kafka_nodes else world.Broker(folder))
     runs = []
     try:
         broker.create(TOPIC, PARTITIONS)
@@ -404,6 +415,7 @@ def main():
     p.add_argument("--rate", type=int, default=600)
     p.add_argument("--tally", default=str(world.ROOT / "build/tally"))
     p.add_argument("--kafka-nodes", type=int, default=0)
+    p.add_argument("--kip-848", metavar="DIR")
     p.add_argument("--expect-red", action="store_true")
     p.add_argument("--watch", action="store_true", help="end as soon as rows look wrong")
     args = p.parse_args()

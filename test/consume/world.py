@@ -93,8 +93,9 @@ def tally(*arguments, text=None, expect=0, binary=None, environment=None):
 class Postgres:
     """A server of our own, as its own user where we are root (it refuses to run as root)."""
 
-    def __init__(self, folder, fsync=False):
+    def __init__(self, folder, fsync=False, environment=None):
         self.folder = pathlib.Path(folder)
+        self.environment = {**os.environ, **(environment or {})}
         found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"),
                        key=lambda p: float(p.parent.name))
         if not found:
@@ -123,7 +124,7 @@ class Postgres:
         with open(self.folder / "pg.log", "ab") as log:
             self.child = subprocess.Popen(
                 [self.bin / "postgres", "-D", self.data, "-p", str(self.port), "-h", "127.0.0.1"],
-                stdout=log, stderr=log, cwd="/", **self.how)
+                stdout=log, stderr=log, cwd="/", env=self.environment, **self.how)
         wait_until(self.answers, "PostgreSQL answers")
 
     def answers(self):

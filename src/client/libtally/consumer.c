@@ -178,8 +178,10 @@ static void on_error(struct tally *t, const rd_kafka_message_t *m)
         return;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-        for (size_t i = 0; i < t->o.n_topics; i++)
+        for (size_t i = 0; i < t->o.n_topics; i++) {
             t->topics[i].asked_at_ms -= t->topics[i].asked_at_ms ? CONSUMER_ID_CHECK_MS : 0;
+            t->topics[i].check_at_ms = 0;
+        }
         tally_error_set(&error, TALLY_KAFKA, "a topic is missing: %s",
                         t->k.rd_kafka_err2str(m->err));
         consumer_outage(t, &t->kafka, &error);
@@ -245,10 +247,15 @@ static void check_brokers(struct tally *t)
 static void check_ids(struct tally *t)
 {
     struct tally_error error;
+    int64_t now = coarse_ms();
     for (size_t i = 0; i < t->o.n_topics; i++) {
+        struct topic *topic = &t->topics[i];
+        if (!topic->asked_at_ms || now < topic->check_at_ms)
+            continue;
+        int result = partition_check_topic(t, topic, CONSUMER_ID_CALL_MS, &error);
         // Nobody answering is no news here: librdkafka tells of outages.
-        if (t->topics[i].asked_at_ms &&
-            partition_check_topic(t, &t->topics[i], &error) == TALLY_OFFSET)
+        topic->check_at_ms = now + (result == TALLY_KAFKA ? CONSUMER_ID_PAUSE_MS : 0);
+        if (result == TALLY_OFFSET)
             consumer_fail(t, &error);
     }
 }

@@ -15,12 +15,16 @@
 #define CONSUMER_TICK_MS 100         // longest wait in one poll
 #define CONSUMER_COMMIT_MS 100       // offsets go to Kafka no more often than this
 #define CONSUMER_ID_CHECK_MS 5000    // how long an answer about a topic's id is believed
+#define CONSUMER_ID_CALL_MS 500      // asking in between must not hold up the records
+#define CONSUMER_ID_PAUSE_MS 30000   // after nobody answered that
+#define CONSUMER_MAX_BROKERS 16      // whose addresses are kept, beside the given ones
 #define CONSUMER_CALL_MS 5000        // one question to a broker
 #define CONSUMER_BUSY_MS 10000       // one wait for a lock in the database
 #define CONSUMER_RETRY_MS 200        // first pause after a failure; doubled up to
 #define CONSUMER_RETRY_MAX_MS 2000   // this
 #define CONSUMER_REFUSED_MS 1000     // pause after a refused claim: the group will tell us more
 #define CONSUMER_BEHIND_MS 15000     // a new leader may not know its high watermark at once
+#define CONSUMER_UNKNOWN_MS 5000     // a broker that has just started may not know a topic yet
 #define CONSUMER_MAX_RECORDS 1000000 // --batch and the like
 #define CONSUMER_MAX_TOPICS 1000
 
@@ -50,6 +54,7 @@ struct topic {
     char *name;
     char id[CLAIM_TOPIC_ID];
     int64_t asked_at_ms; // 0: never
+    int64_t check_at_ms; // not before
     int64_t *targets;    // until_end: log end of each partition when run began; -1: done
     int32_t n_targets;
 };
@@ -69,6 +74,7 @@ struct tally {
     struct sink *sink;
     struct claim_group group;
     char *member;
+    char *brokers; // the given addresses and those that the brokers told
     bool asks_ids; // plain connections only: the request of topic_id.c knows no TLS
     struct topic *topics;
     struct partition **partitions;
@@ -116,8 +122,9 @@ void partition_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
                             rd_kafka_topic_partition_list_t *list, void *opaque);
 struct partition *partition_find(const struct tally *t, const char *topic, int32_t partition);
 void partition_free_all(struct tally *t);
-// Checks that a topic still is the one it was; at most every CONSUMER_ID_CHECK_MS.
-MUST_CHECK int partition_check_topic(struct tally *t, struct topic *topic,
+// Checks that a topic still is the one it was; at most every CONSUMER_ID_CHECK_MS. Each broker has
+// timeout_ms to answer.
+MUST_CHECK int partition_check_topic(struct tally *t, struct topic *topic, int timeout_ms,
                                      struct tally_error *error);
 
 // Stores all that is held, whatever it takes. 0, or a code whose error is kept.

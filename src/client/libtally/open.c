@@ -244,11 +244,36 @@ static int make_consumer(struct tally *t, struct tally_error *error)
     return result;
 }
 
-// TALLY_KAFKA: not now; TALLY_INVALID: there is no such topic.
-static int look_for_topic(struct tally *t, const char *name, struct tally_error *error)
+// librdkafka goes on with brokers that are not among the given addresses; so must we.
+static int keep_addresses(struct tally *t, const struct rd_kafka_metadata *all,
+                          struct tally_error *error)
+{
+    size_t size = strlen(t->o.bootstrap) + 1, len = 0;
+    int n = all->broker_cnt < CONSUMER_MAX_BROKERS ? all->broker_cnt : CONSUMER_MAX_BROKERS;
+    for (int i = 0; i < n; i++)
+        size += strlen(all->brokers[i].host) + sizeof ",[]:65535";
+    char *text = malloc(size);
+    if (!text)
+        return no_memory(error);
+    len = (size_t)snprintf(text, size, "%s", t->o.bootstrap);
+    for (int i = 0; i < n; i++) {
+        const struct rd_kafka_metadata_broker *b = &all->brokers[i];
+        bool is_ipv6 = strchr(b->host, ':') != NULL;
+        len += (size_t)snprintf(text + len, size - len, ",%s%s%s:%u", is_ipv6 ? "[" : "", b->host,
+                                is_ipv6 ? "]" : "", (unsigned)b->port & 0xffff);
+    }
+    free(t->brokers);
+    t->brokers = text;
+    return 0;
+}
+
+// TALLY_KAFKA: not now.
+static int look_for_topic(struct tally *t, const char *name, bool *ret_is_unknown,
+                          struct tally_error *error)
 {
     const struct rd_kafka_metadata *all;
     rd_kafka_topic_t *handle = t->k.rd_kafka_topic_new(t->consumer, name, NULL);
+    *ret_is_unknown = false;
     if (!handle)
         return tally_error_set(error, TALLY_INVALID, "\"%s\" is no topic's name", name);
     rd_kafka_resp_err_t rc =
@@ -258,11 +283,13 @@ static int look_for_topic(struct tally *t, const char *name, struct tally_error 
         return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers: %s",
                                t->o.bootstrap, t->k.rd_kafka_err2str(rc));
     rc = all->topic_cnt == 1 ? all->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    int kept = keep_addresses(t, all, error);
     t->k.rd_kafka_metadata_destroy(all);
-    if (!rc)
-        return 0;
-    if (rc == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return tally_error_set(error, TALLY_INVALID,
+    if (kept < 0 || !rc)
+        return kept;
+    *ret_is_unknown = rc == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    if (*ret_is_unknown)
+        return tally_error_set(error, TALLY_KAFKA,
                                "no topic %s; make it (tally topic create %s) or check the name",
                                name, name);
     bool is_final = rc == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
@@ -271,17 +298,35 @@ static int look_for_topic(struct tally *t, const char *name, struct tally_error 
                            t->k.rd_kafka_err2str(rc));
 }
 
+static int reach_topic(struct tally *t, const char *name, struct tally_error *error)
+{
+    int64_t unknown_since = 0;
+    int result;
+    bool is_unknown;
+    while ((result = look_for_topic(t, name, &is_unknown, error)) == TALLY_KAFKA) {
+        int64_t now = consumer_now_ms();
+        if (!is_unknown || !unknown_since)
+            unknown_since = is_unknown ? now : 0;
+        else if (now - unknown_since >= CONSUMER_UNKNOWN_MS)
+            return error->code = TALLY_INVALID;
+        t->k.rd_kafka_poll(t->consumer, 0); // what the error callback knows (credentials)
+        if (t->failure.code || consumer_wait(t, &t->kafka, error) < 0) {
+            *error = t->failure;
+            return t->failure.code;
+        }
+    }
+    return result;
+}
+
 static int reach_brokers(struct tally *t, struct tally_error *error)
 {
     for (size_t i = 0; i < t->o.n_topics; i++) {
-        int result;
-        while ((result = look_for_topic(t, t->o.topics[i], error)) == TALLY_KAFKA) {
-            t->k.rd_kafka_poll(t->consumer, 0); // what the error callback knows (credentials)
-            if (t->failure.code || consumer_wait(t, &t->kafka, error) < 0) {
-                *error = t->failure;
-                return t->failure.code;
-            }
-        }
+        int result = reach_topic(t, t->o.topics[i], error);
+        if (result < 0)
+            return result;
+    }
+    if (t->o.dead_letter) {
+        int result = reach_topic(t, t->o.dead_letter, error);
         if (result < 0)
             return result;
     }
@@ -351,8 +396,6 @@ static int open_all(struct tally *t, const struct tally_options *options, struct
         result = reach_database(t, error);
     if (result == 0 && t->o.dead_letter)
         result = dead_open(t, error);
-    if (result == 0 && t->o.dead_letter)
-        result = look_for_topic(t, t->o.dead_letter, error);
     return result == 0 ? subscribe(t, error) : result;
 }
 
@@ -392,6 +435,7 @@ void tally_close(struct tally *t)
     free(t->topics);
     free(t->held);
     free(t->member);
+    free(t->brokers);
     free_list(t->o.topics, t->o.n_topics);
     free_list(t->o.librdkafka, count_settings(t->o.librdkafka));
     free_string(t->o.bootstrap);

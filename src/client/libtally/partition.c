@@ -142,17 +142,17 @@ static void postpone(struct tally *t, int64_t now, int pause_ms)
     }
 }
 
-int partition_check_topic(struct tally *t, struct topic *topic, struct tally_error *error)
+int partition_check_topic(struct tally *t, struct topic *topic, int timeout_ms,
+                          struct tally_error *error)
 {
     int64_t now = consumer_now_ms();
     if (topic->asked_at_ms && now - topic->asked_at_ms < CONSUMER_ID_CHECK_MS)
         return 0;
     char id[CLAIM_TOPIC_ID] = CLAIM_NO_ID;
-    int result =
-        t->asks_ids ? topic_id_ask(t->o.bootstrap, topic->name, consumer_call_ms(t), id, error) : 0;
+    int result = t->asks_ids ? topic_id_ask(t->brokers, topic->name, timeout_ms, id, error) : 0;
     if (result < 0)
         return result;
-    // No id while there was one: the topic is being deleted; librdkafka will tell.
+    // No id while there was one: another broker, of an older version.
     if (topic->asked_at_ms && strcmp(id, CLAIM_NO_ID) != 0 && strcmp(topic->id, CLAIM_NO_ID) != 0 &&
         strcmp(topic->id, id) != 0)
         return tally_error_set(error, TALLY_OFFSET,
@@ -169,7 +169,7 @@ int partition_check_topic(struct tally *t, struct topic *topic, struct tally_err
 static int check_topics(struct tally *t, struct tally_error *error)
 {
     for (size_t i = 0; i < t->o.n_topics; i++) {
-        int result = partition_check_topic(t, &t->topics[i], error);
+        int result = partition_check_topic(t, &t->topics[i], consumer_call_ms(t), error);
         if (result < 0)
             return result;
     }

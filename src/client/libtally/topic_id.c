@@ -12,8 +12,10 @@
 
 #define METADATA 3
 #define METADATA_VERSION 12   // flexible, with ids and by name: Kafka 2.8 to 4.x
+#define API_VERSIONS 18       // version 0: every broker knows it
 #define ANSWER_MAX (16 << 20) // one topic: even 100,000 partitions take less
 #define NAME_MAX_LEN 249      // of a topic, as Kafka has it
+#define REQUEST_MAX 320       // its name and what stands around it
 
 struct cursor {
     const uint8_t *at;
@@ -82,8 +84,10 @@ static void id_text(const uint8_t *id, char ret[CLAIM_TOPIC_ID])
     ret[n] = 0;
 }
 
-// The answer after its size. False when it is not one.
-static bool read_answer(const uint8_t *data, size_t len, char ret_id[CLAIM_TOPIC_ID])
+// What came of asking one broker.
+enum asked { ASKED_NOTHING, ASKED_UNKNOWN, ASKED_ID };
+
+static enum asked read_metadata(const uint8_t *data, size_t len, char ret_id[CLAIM_TOPIC_ID])
 {
     struct cursor c = {data, data + len, false};
     get_fixed(&c, 4); // correlation id
@@ -99,7 +103,7 @@ static bool read_answer(const uint8_t *data, size_t len, char ret_id[CLAIM_TOPIC
     skip_compact_string(&c); // cluster id
     get_fixed(&c, 4);        // controller
     if (get_varint(&c) != 2)
-        return false;
+        return ASKED_NOTHING;
     uint64_t error = get_fixed(&c, 2);
     skip_compact_string(&c);
     uint8_t id[16] = {0};
@@ -109,23 +113,53 @@ static bool read_answer(const uint8_t *data, size_t len, char ret_id[CLAIM_TOPIC
         is_zero = is_zero && !id[i];
     }
     if (c.is_short)
-        return false;
-    if (error || is_zero)
+        return ASKED_NOTHING;
+    // With an error and an id (a partition without a leader) it is the id all the same.
+    if (is_zero && error)
+        return ASKED_UNKNOWN;
+    if (is_zero)
         snprintf(ret_id, CLAIM_TOPIC_ID, "%s", CLAIM_NO_ID);
     else
         id_text(id, ret_id);
-    return true;
+    return ASKED_ID;
 }
 
-static size_t make_request(const char *topic, uint8_t out[320])
+// Whether the broker speaks the version of Metadata that we ask in. *ret_is_answer: it is one.
+static bool read_versions(const uint8_t *data, size_t len, bool *ret_is_answer)
+{
+    struct cursor c = {data, data + len, false};
+    bool has_metadata = false;
+    get_fixed(&c, 4); // correlation id
+    uint64_t error = get_fixed(&c, 2);
+    for (uint64_t n = get_fixed(&c, 4); n > 0 && !c.is_short; n--) {
+        uint64_t api = get_fixed(&c, 2), oldest = get_fixed(&c, 2), newest = get_fixed(&c, 2);
+        if (api == METADATA && oldest <= METADATA_VERSION && newest >= METADATA_VERSION)
+            has_metadata = true;
+    }
+    *ret_is_answer = !c.is_short && !error;
+    return has_metadata;
+}
+
+static size_t make_header(uint8_t api, uint8_t version, uint8_t out[REQUEST_MAX])
 {
     static const char client[] = "tally";
-    size_t len = strlen(topic), n = 4;
-    const uint8_t header[] = {0, METADATA, 0, METADATA_VERSION, 0, 0, 0, 1, 0, sizeof client - 1};
-    memcpy(out + n, header, sizeof header);
-    n += sizeof header;
-    memcpy(out + n, client, sizeof client - 1);
-    n += sizeof client - 1;
+    const uint8_t header[] = {0, api, 0, version, 0, 0, 0, 1, 0, sizeof client - 1};
+    memcpy(out + 4, header, sizeof header);
+    memcpy(out + 4 + sizeof header, client, sizeof client - 1);
+    return 4 + sizeof header + sizeof client - 1;
+}
+
+static size_t set_size(uint8_t out[REQUEST_MAX], size_t n)
+{
+    out[0] = out[1] = 0;
+    out[2] = (uint8_t)((n - 4) >> 8);
+    out[3] = (uint8_t)(n - 4);
+    return n;
+}
+
+static size_t make_request(const char *topic, uint8_t out[REQUEST_MAX])
+{
+    size_t len = strlen(topic), n = make_header(METADATA, METADATA_VERSION, out);
     out[n++] = 0; // tags
     out[n++] = 2; // one topic
     memset(out + n, 0, 16);
@@ -137,11 +171,7 @@ static size_t make_request(const char *topic, uint8_t out[320])
     memcpy(out + n, topic, len);
     n += len;
     memset(out + n, 0, 4); // tags, no creation, no operations, tags
-    n += 4;
-    out[0] = out[1] = 0;
-    out[2] = (uint8_t)((n - 4) >> 8);
-    out[3] = (uint8_t)(n - 4);
-    return n;
+    return set_size(out, n + 4);
 }
 
 static int64_t now_ms(void)
@@ -172,19 +202,43 @@ static bool receive(int fd, uint8_t *into, size_t len, int64_t until_ms)
     return true;
 }
 
-static bool exchange(int fd, const char *topic, int64_t until_ms, char ret_id[CLAIM_TOPIC_ID])
+// NULL: no answer. Otherwise it is the caller's.
+static uint8_t *call(int fd, const uint8_t *request, size_t len, int64_t until_ms, size_t *ret_len)
 {
-    uint8_t request[320], size[4];
-    size_t len = make_request(topic, request);
+    uint8_t size[4];
     if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t)len || !receive(fd, size, 4, until_ms))
-        return false;
+        return NULL;
     size_t n = (size_t)size[0] << 24 | (size_t)size[1] << 16 | (size_t)size[2] << 8 | size[3];
     uint8_t *answer = n <= ANSWER_MAX ? malloc(n + 1) : NULL;
+    if (answer && !receive(fd, answer, n, until_ms)) {
+        free(answer);
+        return NULL;
+    }
+    *ret_len = n;
+    return answer;
+}
+
+static enum asked exchange(int fd, const char *topic, int64_t until_ms, char ret_id[CLAIM_TOPIC_ID])
+{
+    uint8_t request[REQUEST_MAX];
+    size_t len = set_size(request, make_header(API_VERSIONS, 0, request)), n;
+    uint8_t *answer = call(fd, request, len, until_ms, &n);
     if (!answer)
-        return false;
-    bool is_good = receive(fd, answer, n, until_ms) && read_answer(answer, n, ret_id);
+        return ASKED_NOTHING;
+    bool is_answer, has_ids = read_versions(answer, n, &is_answer);
     free(answer);
-    return is_good;
+    if (!is_answer)
+        return ASKED_NOTHING;
+    if (!has_ids) {
+        snprintf(ret_id, CLAIM_TOPIC_ID, "%s", CLAIM_NO_ID);
+        return ASKED_ID;
+    }
+    answer = call(fd, request, make_request(topic, request), until_ms, &n);
+    if (!answer)
+        return ASKED_NOTHING;
+    enum asked asked = read_metadata(answer, n, ret_id);
+    free(answer);
+    return asked;
 }
 
 static int connect_one(const struct addrinfo *a, int64_t until_ms)
@@ -202,48 +256,62 @@ static int connect_one(const struct addrinfo *a, int64_t until_ms)
     return -1;
 }
 
-static bool ask_host(const char *host, const char *port, const char *topic, int timeout_ms,
-                     char ret_id[CLAIM_TOPIC_ID])
+static enum asked ask_host(const char *host, const char *port, const char *topic, int timeout_ms,
+                           char ret_id[CLAIM_TOPIC_ID])
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *all;
     if (getaddrinfo(host, port, &hints, &all) != 0)
-        return false;
-    bool is_done = false;
-    for (struct addrinfo *a = all; a && !is_done; a = a->ai_next) {
+        return ASKED_NOTHING;
+    enum asked asked = ASKED_NOTHING;
+    for (struct addrinfo *a = all; a && asked == ASKED_NOTHING; a = a->ai_next) {
         int64_t until_ms = now_ms() + timeout_ms;
         int fd = connect_one(a, until_ms);
         if (fd < 0)
             continue;
-        is_done = exchange(fd, topic, until_ms, ret_id);
+        asked = exchange(fd, topic, until_ms, ret_id);
         close(fd);
     }
     freeaddrinfo(all);
-    return is_done;
+    return asked;
 }
 
-int topic_id_ask(const char *bootstrap, const char *topic, int timeout_ms,
+// HOST:PORT, HOST, [ADDRESS]:PORT, and librdkafka's PROTOCOL://HOST:PORT.
+static enum asked ask_address(const char *at, size_t len, const char *topic, int timeout_ms,
+                              char ret_id[CLAIM_TOPIC_ID])
+{
+    char address[256];
+    if (len >= sizeof address)
+        return ASKED_NOTHING;
+    memcpy(address, at, len);
+    address[len] = 0;
+    char *scheme = strstr(address, "://"), *host = scheme ? scheme + 3 : address;
+    char *port = strrchr(host, ':');
+    if (port && host[0] == '[' && port > host && port[-1] == ']') {
+        port[-1] = 0;
+        host++;
+    }
+    if (port)
+        *port++ = 0;
+    return ask_host(host, port ? port : "9092", topic, timeout_ms, ret_id);
+}
+
+int topic_id_ask(const char *brokers, const char *topic, int timeout_ms,
                  char ret_id[CLAIM_TOPIC_ID], struct tally_error *error)
 {
     if (strlen(topic) > NAME_MAX_LEN)
         return tally_error_set(error, TALLY_INVALID, "a topic's name has at most %d characters",
                                NAME_MAX_LEN);
-    for (const char *at = bootstrap; *at;) {
+    bool is_unknown = false;
+    for (const char *at = brokers; *at;) {
+        at += strspn(at, " ");
         size_t len = strcspn(at, ",");
-        char host[256], *port = NULL, *name = host;
-        if (len < sizeof host) {
-            memcpy(host, at, len);
-            host[len] = 0;
-            port = strrchr(host, ':');
-        }
-        if (port && host[0] == '[' && port > host && port[-1] == ']') {
-            port[-1] = 0;
-            name = host + 1;
-        }
-        if (port)
-            *port++ = 0;
-        if (len < sizeof host && ask_host(name, port ? port : "9092", topic, timeout_ms, ret_id))
+        enum asked asked = ask_address(at, len, topic, timeout_ms, ret_id);
+        if (asked == ASKED_ID)
             return 0;
+        is_unknown = is_unknown || asked == ASKED_UNKNOWN;
         at += len + (at[len] == ',');
     }
-    return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers", bootstrap);
+    if (is_unknown)
+        return tally_error_set(error, TALLY_KAFKA, "the brokers do not know topic %s now", topic);
+    return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers", brokers);
 }

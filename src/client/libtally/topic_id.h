@@ -3,7 +3,8 @@
 
 #include "client/libtally/claim.h"
 
-// bootstrap: HOST:PORT[,HOST:PORT...]; each is tried, for at most timeout_ms. ret_id is
-// CLAIM_NO_ID when the broker has no ids or no such topic. TALLY_KAFKA: no address answers.
-MUST_CHECK int topic_id_ask(const char *bootstrap, const char *topic, int timeout_ms,
+// brokers: HOST:PORT[,HOST:PORT...]; each is tried, for at most timeout_ms, until one knows.
+// ret_id is CLAIM_NO_ID when the broker's protocol has no ids. TALLY_KAFKA: no address answers, or
+// none knows the topic (it is being deleted, or the broker has just started).
+MUST_CHECK int topic_id_ask(const char *brokers, const char *topic, int timeout_ms,
                             char ret_id[CLAIM_TOPIC_ID], struct tally_error *error);
