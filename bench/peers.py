@@ -12,7 +12,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OUT = ROOT / "build/bench"
-TALLY = ROOT / "build/tally"
+# Another binary, to compare two of our own.
+TALLY = pathlib.Path(os.environ.get("TALLY", ROOT / "build/tally"))
 LIMIT = OUT / "limit"
 KAFKA = ROOT / "test/interop/kafka"
 JARS = ROOT / "build/interop/jars"
@@ -155,8 +156,10 @@ class Kafka(Server):
 
     def __init__(self, directory, *settings):
         self.dir = pathlib.Path(directory)
+        # What is deleted goes at once, as ours does: otherwise its pages stay in memory.
         self.address = run(KAFKA, "start", directory, "group.initial.rebalance.delay.ms=3000",
-                           *settings, env={**os.environ, "KAFKA_HEAP": KAFKA_HEAP}).strip()
+                           "log.segment.delete.delay.ms=0", *settings,
+                           env={**os.environ, "KAFKA_HEAP": KAFKA_HEAP}).strip()
         self.pid = int((self.dir / "pid").read_text())
 
     def kill(self):

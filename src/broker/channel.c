@@ -356,8 +356,12 @@ void channel_send(struct broker *b, struct request *r)
         r->on_leave(r, r->response, end_bytes);
     struct kw_out out = r->out;
     r->out = (struct kw_out){0};
+    bool is_produce = r->api->key == API_PRODUCE;
     channel_request_done(b, r);
-    net_send(b->config.net, c->id, &out);
+    if (is_produce)
+        net_send_soon(b->config.net, c->id, &out);
+    else
+        net_send(b->config.net, c->id, &out);
     kw_out_free(&out);
 }
 

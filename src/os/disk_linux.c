@@ -41,6 +41,7 @@ struct disk {
     pthread_cond_t has_work;
     struct sync_job *todo, **todo_last;
     struct sync_job *done, **done_last;
+    bool was_told; // event_fd holds something
     bool is_stopping;
 };
 
@@ -393,6 +394,7 @@ static void *pool_main(void *arg)
         uint64_t one = 1;
         // The counter cannot be full: it is read to zero whenever the list is emptied.
         CHECK(write(d->event_fd, &one, sizeof one) == sizeof one);
+        d->was_told = true;
     }
     pthread_mutex_unlock(&d->lock);
     return NULL;
@@ -441,11 +443,12 @@ bool disk_poll_done(struct disk *d, struct disk_done *ret_done)
         d->done = job->next;
         if (!d->done)
             d->done_last = &d->done;
-    } else {
+    } else if (d->was_told) {
         uint64_t count;
-        // Empty: let the descriptor sleep again. EAGAIN only says that it does already.
+        // Empty: let the descriptor sleep again.
         if (read(d->event_fd, &count, sizeof count) < 0)
             CHECK(errno == EAGAIN);
+        d->was_told = false;
     }
     pthread_mutex_unlock(&d->lock);
     if (!job)

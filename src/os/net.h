@@ -2,9 +2,9 @@
 // Sockets that carry length-prefixed frames, and the loop that drives everything.
 //
 // One request of a connection at a time: after on_frame() a connection is mute until net_send()
-// or net_skip(), and the next frame is delivered only when the answer was handed to the kernel.
-// So the output that waits for a slow reader is one answer at most. No callback is ever run from
-// inside a net_*() call other than net_run_once().
+// or net_skip(), and the next frame is delivered only when the answer was handed to the kernel,
+// but for a few small ones (net_send_soon()). So the output that waits for a slow reader is one
+// answer at most. No callback is ever run from inside a net_*() call other than net_run_once().
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -81,6 +81,10 @@ void net_unlisten(struct net *n, int listener); // its connections live on
 // connection in its life once this answer is complete: compare with net_end.acked_bytes. 0 when it
 // is gone. Each splice's file is referenced until it was sent (disk_file_ref).
 uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out);
+// The same, for an answer that nobody is told about when it leaves (Produce): while whole frames of
+// this connection wait to be handled it may wait a little for their answers, and all leave in one
+// write.
+uint64_t net_send_soon(struct net *n, uint64_t conn, struct kw_out *out);
 void net_skip(struct net *n, uint64_t conn);  // no answer (acks=0); takes the next frame
 void net_close(struct net *n, uint64_t conn); // what is not written is lost; on_close() follows
 // Closes after what net_send() was given has been written.

@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -15,6 +14,7 @@
 #include "base/map.h"
 #include "os/clock.h"
 #include "os/disk.h"
+#include "os/input.h"
 #include "os/net.h"
 #include "os/socket.h"
 
@@ -24,9 +24,8 @@
 #define ACCEPT_MAX 64
 // Read from one connection in one pass, for the same reason.
 #define READ_MAX_BYTES (1u << 20)
-#define INPUT_FIRST_BYTES 4096u
-// An idle connection keeps no more input buffer than this.
-#define INPUT_KEEP_BYTES (64u << 10)
+// Answers of one connection that wait for the next one, so that all leave together.
+#define CORKED_MAX 8
 #define IDLE_CHECK_MS 1000
 // How long accepting pauses when no descriptor is left and none of ours closes.
 #define ACCEPT_PAUSE_MS 1000
@@ -61,9 +60,7 @@ struct conn {
     uint32_t events; // that epoll was told
     uint64_t active_ms;
 
-    uint8_t *in; // owned
-    size_t in_len;
-    size_t in_cap;
+    struct input in;
     bool is_mute; // a frame was delivered and is not answered
     bool at_eof;
     bool was_told_eof;
@@ -73,6 +70,8 @@ struct conn {
     size_t splice_at;
     uint32_t splice_done; // of the current splice
     bool is_sending;
+    struct list corked; // in net.corked while `out` waits for the answers to come
+    unsigned n_corked;
     bool closes_after_send;
     uint64_t queued_bytes;
     uint64_t sent_bytes;
@@ -89,6 +88,7 @@ struct net {
     struct map *by_id;
     struct list conns;
     struct list ready;
+    struct list corked;
     struct list dying;
     struct list listeners;
     struct list watches;
@@ -96,8 +96,8 @@ struct net {
     uint64_t next_conn;
     int next_listener;
     size_t n_conns;
-    uint64_t input_bytes;  // capacity of all input buffers
-    uint64_t output_bytes; // of all answers that are being sent
+    struct input_pool input;
+    uint64_t output_bytes; // of all answers that are not wholly written
     bool is_paused;        // no accepting
     uint64_t resume_ms;
     uint64_t idle_check_ms;
@@ -115,12 +115,14 @@ struct net *net_new(const struct net_limits *limits, struct clock *c)
     // sendfile() to a closed socket raises it, and has no flag against it.
     signal(SIGPIPE, SIG_IGN);
     n->limits = *limits;
+    n->input.max_bytes = limits->max_input_bytes;
     n->clock = c;
     n->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     CHECK(n->epoll_fd >= 0);
     n->by_id = map_new();
     list_init(&n->conns);
     list_init(&n->ready);
+    list_init(&n->corked);
     list_init(&n->dying);
     list_init(&n->listeners);
     list_init(&n->watches);
@@ -148,28 +150,21 @@ static void epoll_set(struct net *n, struct slot *s, int op, uint32_t events)
 
 // ---- Output
 
+static bool has_output(const struct conn *c)
+{
+    return c->is_sending || c->n_corked > 0;
+}
+
 static void out_free(struct net *n, struct conn *c)
 {
+    if (has_output(c))
+        n->output_bytes -= c->out.buf.cap;
     if (c->is_sending)
         for (size_t i = c->splice_at; i < c->out.n_splices; i++)
             disk_close(c->out.splices[i].file);
-    if (c->is_sending)
-        n->output_bytes -= c->out.buf.cap;
     kw_out_free(&c->out);
     c->out = (struct kw_out){0};
     c->is_sending = false;
-}
-
-static void conn_die(struct net *n, struct conn *c, enum net_reason reason)
-{
-    if (c->is_dying)
-        return;
-    c->is_dying = true;
-    c->end.reason = reason;
-    list_remove(&c->ready);
-    list_remove(&c->slot.node);
-    list_append(&n->dying, &c->slot.node);
-    map_remove(n->by_id, key_u64(&c->id));
 }
 
 static struct conn *conn_find(struct net *n, uint64_t id)
@@ -230,40 +225,36 @@ static int flush_all(struct conn *c)
     }
 }
 
+static void uncork(struct conn *c)
+{
+    list_remove(&c->corked);
+    c->n_corked = 0;
+    c->is_sending = true;
+}
+
+static void conn_die(struct net *n, struct conn *c, enum net_reason reason)
+{
+    if (c->is_dying)
+        return;
+    if (c->n_corked > 0) {
+        // These would have left long ago.
+        uncork(c);
+        (void)flush_all(c);
+    }
+    c->is_dying = true;
+    c->end.reason = reason;
+    list_remove(&c->ready);
+    list_remove(&c->slot.node);
+    list_append(&n->dying, &c->slot.node);
+    map_remove(n->by_id, key_u64(&c->id));
+}
+
 // ---- Input
 
-static size_t frame_size(const struct conn *c) // with its length; 0: not known yet
-{
-    if (c->in_len < 4)
-        return 0;
-    uint32_t len =
-        (uint32_t)c->in[0] << 24 | (uint32_t)c->in[1] << 16 | (uint32_t)c->in[2] << 8 | c->in[3];
-    return (size_t)len + 4;
-}
-
-static bool has_frame(const struct conn *c)
-{
-    size_t size = frame_size(c);
-    return size > 0 && c->in_len >= size;
-}
-
-static void input_resize(struct net *n, struct conn *c, size_t cap)
-{
-    n->input_bytes = n->input_bytes - c->in_cap + cap;
-    if (cap == 0) {
-        free(c->in);
-        c->in = NULL;
-    } else {
-        c->in = realloc(c->in, cap);
-        CHECK(c->in);
-    }
-    c->in_cap = cap;
-}
-
-// The length is checked as soon as it is known; memory grows with what has really arrived.
+// The length is checked as soon as it is known.
 static bool input_check(struct net *n, struct conn *c)
 {
-    size_t size = frame_size(c);
+    size_t size = input_frame_size(&c->in);
     if (size == 0 || size - 4 <= n->limits.max_frame_bytes)
         return true;
     c->end.frame_len = (int32_t)(uint32_t)(size - 4);
@@ -272,46 +263,33 @@ static bool input_check(struct net *n, struct conn *c)
 }
 
 // Closes those that hold the most until there is room. False: the connection itself was one.
-static bool input_make_room(struct net *n, struct conn *c, size_t more)
+static bool input_make_room(struct net *n, struct conn *c)
 {
-    uint64_t held = n->input_bytes + more;
-    while (held > n->limits.max_input_bytes && !c->is_dying) {
+    while (input_room(&n->input, &c->in) < 0 && !c->is_dying) {
         struct conn *most = c;
         LIST_EACH (at, &n->conns) {
             struct conn *other = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
-            if (other->in_cap > most->in_cap)
+            if (other->in.cap > most->in.cap)
                 most = other;
         }
         conn_die(n, most, NET_CLOSED_FULL);
-        held -= most->in_cap;
         // A frame that is being worked on must stay until on_close().
-        if (!most->is_mute)
-            input_resize(n, most, 0);
+        if (most->is_mute)
+            input_write_off(&n->input, &most->in);
+        else
+            input_free(&n->input, &most->in);
     }
     return !c->is_dying;
-}
-
-static bool input_grow(struct net *n, struct conn *c)
-{
-    if (c->in_len < c->in_cap)
-        return true;
-    size_t cap = c->in_cap ? c->in_cap * 2 : INPUT_FIRST_BYTES;
-    size_t size = frame_size(c);
-    if (size > c->in_len && cap > size)
-        cap = size > INPUT_FIRST_BYTES ? size : INPUT_FIRST_BYTES;
-    if (!input_make_room(n, c, cap - c->in_cap))
-        return false;
-    input_resize(n, c, cap);
-    return true;
 }
 
 static void conn_read(struct net *n, struct conn *c)
 {
     size_t total = 0;
-    while (!has_frame(c) && total < READ_MAX_BYTES) {
-        if (!input_grow(n, c))
+    while (!input_has_frame(&c->in) && total < READ_MAX_BYTES) {
+        if (!input_make_room(n, c))
             return;
-        ssize_t got = recv(c->slot.fd, c->in + c->in_len, c->in_cap - c->in_len, 0);
+        size_t room = c->in.cap - c->in.len;
+        ssize_t got = recv(c->slot.fd, c->in.buf + c->in.len, room, 0);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
@@ -320,35 +298,33 @@ static void conn_read(struct net *n, struct conn *c)
             conn_die(n, c, got < 0 ? NET_CLOSED_ERROR : NET_CLOSED_BY_PEER);
             return;
         }
-        c->in_len += (size_t)got;
+        c->in.len += (size_t)got;
         total += (size_t)got;
         if (!input_check(n, c))
             return;
+        if ((size_t)got < room && c->in.cap <= INPUT_BULK_BYTES) // that was all there is
+            break;
     }
-    if (has_frame(c) && list_is_empty(&c->ready))
+    if (input_has_frame(&c->in) && list_is_empty(&c->ready))
         list_append(&n->ready, &c->ready);
-}
-
-// Takes the answered frame out of the input.
-static void input_consume(struct net *n, struct conn *c)
-{
-    size_t size = frame_size(c);
-    c->in_len -= size;
-    memmove(c->in, c->in + size, c->in_len);
-    if (c->in_cap > INPUT_KEEP_BYTES && c->in_len < INPUT_KEEP_BYTES)
-        input_resize(n, c, c->in_len ? INPUT_KEEP_BYTES : 0);
+    input_settle(&n->input, &c->in);
 }
 
 // ---- What a connection waits for
+
+static bool can_read(const struct conn *c)
+{
+    return !c->is_mute && !c->is_sending && !c->is_dying && list_is_empty(&c->ready);
+}
 
 static void conn_arm(struct net *n, struct conn *c)
 {
     if (c->is_dying)
         return;
-    uint32_t events = 0;
-    if (c->is_sending)
-        events |= EPOLLOUT;
-    if (!c->is_mute && !c->is_sending && list_is_empty(&c->ready))
+    uint32_t events = c->is_sending ? EPOLLOUT : 0;
+    // Input is no longer waited for only when some comes at the wrong time: most requests are
+    // answered before the next one is here.
+    if (can_read(c) || c->events & EPOLLIN)
         events |= EPOLLIN;
     if (!c->at_eof)
         events |= EPOLLRDHUP;
@@ -357,14 +333,10 @@ static void conn_arm(struct net *n, struct conn *c)
     c->events = events;
 }
 
-// The answer is with the kernel: the next frame may come.
+// Another frame may come now.
 static void conn_next(struct net *n, struct conn *c)
 {
-    if (c->closes_after_send) {
-        conn_die(n, c, NET_CLOSED_BY_US);
-        return;
-    }
-    if (input_check(n, c) && has_frame(c) && list_is_empty(&c->ready))
+    if (input_check(n, c) && !c->is_mute && input_has_frame(&c->in) && list_is_empty(&c->ready))
         list_append(&n->ready, &c->ready);
     conn_arm(n, c);
 }
@@ -377,10 +349,38 @@ static void conn_flush(struct net *n, struct conn *c)
         conn_die(n, c, peer ? NET_CLOSED_BY_PEER : NET_CLOSED_ERROR);
     } else if (done == 1) {
         out_free(n, c);
-        conn_next(n, c);
+        if (c->closes_after_send)
+            conn_die(n, c, NET_CLOSED_BY_US);
+        else
+            conn_next(n, c);
     } else {
         conn_arm(n, c);
     }
+}
+
+// What an answer of before has left unsent goes first.
+static void out_add(struct net *n, struct conn *c, struct kw_out *more)
+{
+    if (!has_output(c)) {
+        c->out = *more;
+        c->out_at = c->splice_at = 0;
+        c->splice_done = 0;
+    } else {
+        n->output_bytes -= c->out.buf.cap;
+        size_t cap = c->out.n_splices + more->n_splices + 1;
+        c->out.splices = realloc(c->out.splices, cap * sizeof *c->out.splices);
+        CHECK(c->out.splices);
+        for (size_t i = 0; i < more->n_splices; i++) {
+            struct kw_splice *s = &c->out.splices[c->out.n_splices++];
+            *s = more->splices[i];
+            s->at += c->out.buf.len;
+        }
+        c->out.cap_splices = cap;
+        buf_add(&c->out.buf, more->buf.ptr, more->buf.len);
+        kw_out_free(more);
+    }
+    n->output_bytes += c->out.buf.cap;
+    *more = (struct kw_out){0};
 }
 
 // Closes those whose answers take the most until there is room.
@@ -390,7 +390,7 @@ static void output_make_room(struct net *n)
         struct conn *most = NULL;
         LIST_EACH (at, &n->conns) {
             struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
-            if (c->is_sending && (!most || c->out.buf.cap > most->out.buf.cap))
+            if (has_output(c) && (!most || c->out.buf.cap > most->out.buf.cap))
                 most = c;
         }
         if (!most)
@@ -400,29 +400,50 @@ static void output_make_room(struct net *n)
     }
 }
 
-uint64_t net_send(struct net *n, uint64_t id, struct kw_out *out)
+static uint64_t send_out(struct net *n, struct conn *c, struct kw_out *out, bool is_corked)
 {
-    struct conn *c = conn_find(n, id);
-    if (!c) {
-        kw_out_clear(out);
-        return 0;
-    }
-    CHECK(c->is_mute && !c->is_sending);
-    c->out = *out;
-    *out = (struct kw_out){0};
-    for (size_t i = 0; i < c->out.n_splices; i++)
-        disk_file_ref(c->out.splices[i].file);
-    c->out_at = c->splice_at = 0;
-    c->splice_done = 0;
-    c->is_sending = true;
-    n->output_bytes += c->out.buf.cap;
-    c->queued_bytes += kw_out_total(&c->out);
+    if (!c)
+        return kw_out_clear(out), 0;
+    CHECK(c->is_mute);
+    for (size_t i = 0; i < out->n_splices; i++)
+        disk_file_ref(out->splices[i].file);
+    c->queued_bytes += kw_out_total(out);
+    out_add(n, c, out);
     c->is_mute = false;
-    input_consume(n, c);
+    input_take(&n->input, &c->in);
     uint64_t end = c->queued_bytes;
+    if (is_corked && !c->is_sending && input_has_frame(&c->in) && c->n_corked < CORKED_MAX) {
+        if (c->n_corked++ == 0)
+            list_append(&n->corked, &c->corked);
+        conn_next(n, c);
+        return end;
+    }
+    uncork(c);
     conn_flush(n, c);
     output_make_room(n);
     return end;
+}
+
+uint64_t net_send(struct net *n, uint64_t id, struct kw_out *out)
+{
+    return send_out(n, conn_find(n, id), out, false);
+}
+
+uint64_t net_send_soon(struct net *n, uint64_t id, struct kw_out *out)
+{
+    return send_out(n, conn_find(n, id), out, true);
+}
+
+// Nothing of these connections will be worked on in this pass: their answers leave now.
+static void flush_corked(struct net *n)
+{
+    LIST_EACH (at, &n->corked) {
+        struct conn *c = LIST_ITEM(at, struct conn, corked);
+        if (!list_is_empty(&c->ready))
+            continue;
+        uncork(c);
+        conn_flush(n, c);
+    }
 }
 
 void net_skip(struct net *n, uint64_t id)
@@ -432,7 +453,7 @@ void net_skip(struct net *n, uint64_t id)
         return;
     CHECK(c->is_mute);
     c->is_mute = false;
-    input_consume(n, c);
+    input_take(&n->input, &c->in);
     conn_next(n, c);
 }
 
@@ -448,7 +469,7 @@ void net_close_after_send(struct net *n, uint64_t id)
     struct conn *c = conn_find(n, id);
     if (c && c->is_sending)
         c->closes_after_send = true;
-    else if (c)
+    else if (c) // sends what is corked
         conn_die(n, c, NET_CLOSED_BY_US);
 }
 
@@ -461,7 +482,7 @@ uint64_t net_queued(struct net *n, uint64_t id)
 bool net_is_sending(struct net *n, uint64_t id)
 {
     const struct conn *c = conn_find(n, id);
-    return c && c->is_sending;
+    return c && has_output(c);
 }
 
 // ---- Opening and closing
@@ -476,6 +497,7 @@ static void conn_open(struct net *n, const struct listener *l, int fd,
     CHECK(c);
     c->slot = (struct slot){.kind = SLOT_CONN, .fd = fd};
     list_init(&c->ready);
+    list_init(&c->corked);
     c->id = n->next_conn++;
     socket_peer(&c->peer, from, &c->peer.port);
     c->peer.listener = l->id;
@@ -536,7 +558,7 @@ static void conn_reap(struct net *n, struct conn *c)
     close(c->slot.fd);
     c->slot.fd = -1;
     out_free(n, c);
-    input_resize(n, c, 0);
+    input_free(&n->input, &c->in);
     list_append(&n->gone, &c->slot.node);
 }
 
@@ -565,14 +587,8 @@ static void free_gone(struct net *n)
 int net_listen(struct net *n, const char *host, uint16_t port, int *ret_listener,
                uint16_t *ret_port)
 {
-    char service[8];
-    snprintf(service, sizeof service, "%u", port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
-    if (getaddrinfo(*host ? host : NULL, service, &hints, &found) != 0)
-        return -EINVAL;
     int fd = -1;
-    int error = socket_listen(found, &fd);
-    freeaddrinfo(found);
+    int error = socket_listen(host, port, &fd);
     if (error)
         return error;
     struct listener *l = calloc(1, sizeof *l);
@@ -643,7 +659,7 @@ void net_free(struct net *n)
         LIST_EACH (at, both[i]) {
             struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
             out_free(n, c);
-            free(c->in);
+            input_free(&n->input, &c->in);
             slot_close(n, &c->slot);
         }
     LIST_EACH (at, &n->watches) {
@@ -651,6 +667,7 @@ void net_free(struct net *n)
         list_append(&n->gone, at);
     }
     free_gone(n);
+    input_pool_trim(&n->input);
     map_free(n->by_id);
     close(n->epoll_fd);
     free(n);
@@ -680,8 +697,12 @@ static void conn_event(struct net *n, struct conn *c, uint32_t events)
         c->at_eof = true;
     if (events & EPOLLOUT && c->is_sending)
         conn_flush(n, c);
-    if (events & EPOLLIN && !c->is_mute && !c->is_sending && !c->is_dying)
-        conn_read(n, c);
+    if (events & EPOLLIN) {
+        if (can_read(c))
+            conn_read(n, c);
+        else
+            epoll_set(n, &c->slot, EPOLL_CTL_MOD, c->events &= ~(uint32_t)EPOLLIN);
+    }
     tell_eof(n, c);
     conn_arm(n, c);
 }
@@ -706,8 +727,7 @@ static int deliver_ready(struct net *n)
         list_remove(&c->slot.node);
         list_append(&n->conns, &c->slot.node);
         conn_arm(n, c);
-        struct bytes frame = {c->in + 4, frame_size(c) - 4};
-        n->handler.on_frame(n->handler.user, c->id, frame);
+        n->handler.on_frame(n->handler.user, c->id, input_frame(&c->in));
         tell_eof(n, c);
         count++;
     }
@@ -761,9 +781,13 @@ static void handle_event(struct net *n, const struct epoll_event *e)
 int net_run_once(struct net *n, int timeout_ms)
 {
     struct epoll_event events[EVENTS_MAX];
-    int count = epoll_wait(n->epoll_fd, events, EVENTS_MAX, wait_ms(n, timeout_ms));
+    flush_corked(n);
+    int most_ms = wait_ms(n, timeout_ms);
+    int count = epoll_wait(n->epoll_fd, events, EVENTS_MAX, most_ms);
     if (count < 0)
         CHECK(errno == EINTR);
+    if (count == 0 && most_ms > 0)
+        input_pool_trim(&n->input);
     for (int i = 0; i < count; i++)
         handle_event(n, &events[i]);
     int handled = (count > 0 ? count : 0) + deliver_ready(n) + reap_dying(n);

@@ -205,6 +205,11 @@ uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out)
     return c->sent;
 }
 
+uint64_t net_send_soon(struct net *n, uint64_t conn, struct kw_out *out)
+{
+    return net_send(n, conn, out);
+}
+
 void net_skip(struct net *n, uint64_t conn)
 {
     struct sim_conn *c = find(n, conn);

@@ -3,7 +3,6 @@
 
 #include "os/net.h"
 
-struct addrinfo;
 struct sockaddr_storage;
 
 // The address as text, an IPv4 one in IPv6 as IPv4; and its port.
@@ -11,5 +10,5 @@ void socket_peer(struct net_peer *p, const struct sockaddr_storage *a, uint16_t 
 uint16_t socket_local_port(int fd);
 // Of what was sent, how much the other kernel has acknowledged.
 uint64_t socket_acked_bytes(int fd, uint64_t sent_bytes);
-// 0 or -errno.
-MUST_USE int socket_listen(const struct addrinfo *at, int *ret_fd);
+// "" is every address. 0 or -errno (-EINVAL: no such host).
+MUST_USE int socket_listen(const char *host, uint16_t port, int *ret_fd);

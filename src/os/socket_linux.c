@@ -3,6 +3,7 @@
 #include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -47,7 +48,7 @@ uint64_t socket_acked_bytes(int fd, uint64_t sent_bytes)
     return info.tcpi_bytes_acked < sent_bytes ? info.tcpi_bytes_acked : sent_bytes;
 }
 
-int socket_listen(const struct addrinfo *at, int *ret_fd)
+static int listen_at(const struct addrinfo *at, int *ret_fd)
 {
     int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -61,4 +62,16 @@ int socket_listen(const struct addrinfo *at, int *ret_fd)
     }
     *ret_fd = fd;
     return 0;
+}
+
+int socket_listen(const char *host, uint16_t port, int *ret_fd)
+{
+    char service[8];
+    snprintf(service, sizeof service, "%u", port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
+    if (getaddrinfo(*host ? host : NULL, service, &hints, &found) != 0)
+        return -EINVAL;
+    int error = listen_at(found, ret_fd);
+    freeaddrinfo(found);
+    return error;
 }

@@ -180,6 +180,86 @@ static void test_one_frame_at_a_time(void **state)
     world_free(w);
 }
 
+static void answer_soon(struct world *w, const char *text)
+{
+    struct kw_out out = {0};
+    buf_add(&out.buf, text, strlen(text));
+    assert_true(net_send_soon(w->net, w->conn, &out) > 0);
+    kw_out_free(&out);
+}
+
+// An answer that may wait leaves with the next one's, or when that one is not answered in the
+// same pass, or when the connection is closed.
+static void test_answers_that_wait(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    char got[3];
+    put(w->client, "\0\0\0\1a\0\0\0\1b\0\0\0\1c\0\0\0\1d\0\0\0\1e", 25);
+    UNTIL(w, w->frames == 1);
+    answer_soon(w, "1");
+    assert_int_equal(recv(w->client, got, 1, MSG_DONTWAIT), -1);
+    assert_true(net_is_sending(w->net, w->conn));
+    UNTIL(w, w->frames == 2);
+    answer(w, "2");
+    get(w->client, got, 2);
+    assert_memory_equal(got, "12", 2);
+    UNTIL(w, w->frames == 3);
+    answer_soon(w, "3");
+    UNTIL(w, w->frames == 4);
+    quiet(w);
+    get(w->client, got, 1);
+    assert_int_equal(got[0], '3');
+    answer_soon(w, "4");
+    assert_true(net_is_sending(w->net, w->conn));
+    net_close(w->net, w->conn);
+    UNTIL(w, w->closed == 1);
+    get(w->client, got, 1);
+    assert_int_equal(got[0], '4');
+    assert_int_equal(w->end.sent_bytes, 4);
+    world_free(w);
+}
+
+// Frames of all sizes, cut at all places, come out as they went in.
+static void test_frames_of_all_sizes(void **state)
+{
+    (void)state;
+    struct net_limits large = usual;
+    large.max_frame_bytes = 2 << 20;
+    large.max_input_bytes = 8 << 20;
+    struct world *w = world_new(large);
+    static const uint32_t sizes[] = {3,      70000, 0, 300000, 5, 4096,   140000, 140000, 131068,
+                                     131069, 4092,  1, 600000, 2, 262140, 262141, 500000, 1048576};
+    size_t n = sizeof sizes / sizeof sizes[0], total = 0, sent = 0, seen = 0;
+    for (size_t i = 0; i < n; i++)
+        total += sizes[i] + 4;
+    uint8_t *all = malloc(total), *at = all;
+    for (size_t i = 0; i < n; i++) {
+        for (uint32_t b = 0; b < 4; b++)
+            *at++ = (uint8_t)(sizes[i] >> (24 - 8 * b));
+        memset(at, (int)('A' + i), sizes[i]);
+        at += sizes[i];
+    }
+    uint32_t dice = 7;
+    while (seen < n) {
+        dice = dice * 1103515245 + 12345;
+        size_t most = (dice >> 16) % 3 ? (dice >> 8) % 200000 : (dice >> 8) % 50;
+        most = most < total - sent ? most : total - sent;
+        ssize_t put_now = most ? send(w->client, all + sent, most, MSG_DONTWAIT) : 0;
+        sent += put_now > 0 ? (size_t)put_now : 0;
+        net_run_once(w->net, 0);
+        if ((size_t)w->frames == seen)
+            continue;
+        assert_int_equal(w->last_len, sizes[seen]);
+        for (size_t i = 0; i < w->last_len && i < sizeof w->last; i++)
+            assert_int_equal(w->last[i], 'A' + seen);
+        seen++;
+        net_skip(w->net, w->conn);
+    }
+    free(all);
+    world_free(w);
+}
+
 static void test_bad_length_closes(void **state)
 {
     (void)state;
@@ -414,6 +494,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_frame_at_a_time),
+        cmocka_unit_test(test_answers_that_wait),
+        cmocka_unit_test(test_frames_of_all_sizes),
         cmocka_unit_test(test_bad_length_closes),
         cmocka_unit_test(test_input_of_all_is_bounded),
         cmocka_unit_test(test_splices_come_out_in_place),

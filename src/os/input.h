@@ -1,0 +1,49 @@
+#pragma once
+// What connections have sent and nobody has taken yet: length-prefixed frames. A busy connection
+// reads much at once into a buffer that it gives back when all of it was taken; an idle one has
+// none. Private to os/net_linux.c.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+
+// A busy connection reads so much at once.
+#define INPUT_BULK_BYTES (128u << 10)
+// The beginning of a frame that is still to come stays in a buffer of this size.
+#define INPUT_SMALL_BYTES 4096u
+// Given back and kept for the next reader, and none of them longer than this: a frame of the
+// usual largest size. Freed when nothing happens.
+#define INPUT_SPARES_MAX 4
+#define INPUT_SPARE_MAX_BYTES (2u << 20)
+
+struct input {
+    uint8_t *buf; // owned; NULL with cap 0
+    size_t at;    // of the first frame
+    size_t len;   // up to where it is filled
+    size_t cap;
+    bool is_written_off; // not counted among what is held
+};
+
+struct input_pool {
+    uint64_t max_bytes; // of all that connections hold
+    uint64_t bytes;     // held: capacity, also where it is not filled
+    struct input spares[INPUT_SPARES_MAX];
+    size_t n_spares;
+};
+
+void input_pool_trim(struct input_pool *p); // frees the spare ones
+
+size_t input_frame_size(const struct input *in); // with its length of 4 bytes; 0: not known yet
+bool input_has_frame(const struct input *in);
+struct bytes input_frame(const struct input *in); // the first, without its length
+// Makes room for at least one more byte behind len. Memory grows with what has really arrived.
+// 0 or -ENOBUFS when all connections together would hold more than max_bytes.
+MUST_USE int input_room(struct input_pool *p, struct input *in);
+void input_take(struct input_pool *p, struct input *in);   // the first frame is done with
+void input_settle(struct input_pool *p, struct input *in); // no more is to be read for now
+// Will be freed soon: counts as if it were.
+void input_write_off(struct input_pool *p, struct input *in);
+void input_free(struct input_pool *p, struct input *in);
