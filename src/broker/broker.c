@@ -14,6 +14,8 @@
 // What was sent since the ledger's last snapshot is not known after a crash.
 #define LEDGER_SNAPSHOT_MS 10000
 #define SPACE_CHECK_MS 1000
+// After a crash each log is read from where it was so long before.
+#define SAVE_MS 10000
 
 void broker_read_clock(struct broker *b)
 {
@@ -212,6 +214,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker, c
     b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
     b->space_due_ms = b->now_ms;
     b->retain_due_ms = b->now_ms;
+    b->save_due_ms = b->now_ms + SAVE_MS;
     return 0;
 }
 
@@ -413,7 +416,7 @@ static uint64_t next_due_ms(struct broker *b)
     const struct timer *t = heap_first(&b->timers);
     if (t && t->due_ms < due)
         due = t->due_ms;
-    const uint64_t others[] = {b->ledger_due_ms, b->retain_due_ms, b->space_due_ms};
+    const uint64_t others[] = {b->ledger_due_ms, b->retain_due_ms, b->space_due_ms, b->save_due_ms};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] < due)
             due = others[i];
@@ -485,6 +488,10 @@ static void housekeeping(struct broker *b)
         int64_t every = config_i64(&view, "log.retention.check.interval.ms");
         b->retain_due_ms = b->now_ms + (uint64_t)every;
         partitions_retain(b->partitions, b->wall_ms);
+    }
+    if (b->now_ms >= b->save_due_ms) {
+        b->save_due_ms = b->now_ms + SAVE_MS;
+        partitions_save(b->partitions);
     }
     if (b->now_ms >= b->ledger_due_ms) {
         b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;

@@ -92,6 +92,7 @@ struct broker {
     uint64_t ledger_due_ms;
     bool has_news; // for the ledger, since its last snapshot
     uint64_t retain_due_ms;
+    uint64_t save_due_ms;
     uint64_t space_due_ms;
     bool has_space;
 

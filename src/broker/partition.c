@@ -7,6 +7,9 @@
 
 #include "broker/partition_private.h"
 
+// A recovery reads no more than this of a log, and what is not durable.
+#define UNSAVED_MAX_BYTES (16u << 20)
+
 struct uuid partition_topic_id(const struct partition *p)
 {
     return p->topic_id;
@@ -243,6 +246,12 @@ static void finish_written(struct partition *p, struct append *a, const struct l
     wait_for_sync(p, a);
 }
 
+// Want of space or files, which leaves nothing behind: it is tried again.
+static bool is_want(int error)
+{
+    return error == -ENOSPC || error == -EMFILE || error == -ENFILE;
+}
+
 static void write_queued(struct partition *p, int64_t wall_ms)
 {
     struct append *all[LOG_APPEND_MAX];
@@ -263,7 +272,7 @@ static void write_queued(struct partition *p, int64_t wall_ms)
             else
                 append_finish(all[i], KERR_KAFKA_STORAGE_ERROR);
         }
-        if (r < 0 && r != -ENOSPC && !p->set->has_failed)
+        if (r < 0 && !is_want(r) && !p->set->has_failed)
             partition_fail(p, r, "append");
     }
 }
@@ -275,15 +284,41 @@ void partition_flush(struct partition *p, int64_t wall_ms)
         want_room(p);
     partition_start_sync(p);
     update_high_watermark(p);
+    if (log_unchecked_bytes(p->log) >= UNSAVED_MAX_BYTES)
+        partition_save(p);
+    else if (list_is_empty(&p->unsaved) && log_checkpoint_due(p->log))
+        list_append(&p->set->unsaved, &p->unsaved);
+}
+
+void partition_save(struct partition *p)
+{
+    list_remove(&p->unsaved);
+    if (p->set->has_failed || !log_checkpoint_due(p->log))
+        return;
+    int r = log_write_checkpoint(p->log);
+    if (r < 0 && !is_want(r))
+        partition_fail(p, r, "checkpoint");
+}
+
+static void start_sync(struct partition *p)
+{
+    p->is_syncing = log_sync_start(p->log, (uint64_t)(uintptr_t)p);
+    if (!p->is_syncing)
+        return;
+    list_remove(&p->syncing);
+    list_append(&p->set->syncing, &p->syncing);
+    p->set->n_syncing++;
 }
 
 void partition_start_sync(struct partition *p)
 {
-    if (p->is_syncing || list_is_empty(&p->unsynced) || p->set->has_failed)
+    struct partitions *ps = p->set;
+    if (p->is_syncing || list_is_empty(&p->unsynced) || ps->has_failed)
         return;
-    p->is_syncing = log_sync_start(p->log, (uint64_t)(uintptr_t)p);
-    if (p->is_syncing)
-        list_append(&p->set->syncing, &p->syncing);
+    if (ps->n_syncing < ps->syncs_max)
+        start_sync(p);
+    else if (list_is_empty(&p->syncing))
+        list_append(&ps->sync_wanted, &p->syncing);
 }
 
 static void after_sync(struct partition *p)
@@ -301,6 +336,27 @@ static void after_sync(struct partition *p)
     update_high_watermark(p);
 }
 
+void partitions_start_syncs(struct partitions *ps)
+{
+    while (ps->n_syncing < ps->syncs_max && !list_is_empty(&ps->sync_wanted) && !ps->has_failed) {
+        struct partition *p = LIST_ITEM(ps->sync_wanted.next, struct partition, syncing);
+        list_remove(&p->syncing);
+        // It was synced meanwhile, when its files were wanted for others.
+        if (log_synced(p->log) == log_end(p->log))
+            after_sync(p);
+        else
+            start_sync(p);
+    }
+    // Logs that nobody waits for, before files have to be waited for.
+    struct log *l;
+    while (ps->n_syncing < ps->syncs_max && !ps->has_failed && (l = files_next_dirty(ps->files))) {
+        struct partition *p = log_owner(l);
+        start_sync(p);
+        if (!p->is_syncing)
+            break;
+    }
+}
+
 bool partitions_sync_done(struct partitions *ps, uint64_t cookie, int error)
 {
     LIST_EACH (node, &ps->syncing) {
@@ -309,6 +365,7 @@ bool partitions_sync_done(struct partitions *ps, uint64_t cookie, int error)
             continue;
         list_remove(&p->syncing);
         p->is_syncing = false;
+        ps->n_syncing--;
         int r = log_sync_done(p->log, error);
         if (p->is_dropped)
             partition_free(p);
@@ -349,6 +406,7 @@ void partition_free(struct partition *p)
     list_remove(&p->dirty);
     list_remove(&p->wants);
     list_remove(&p->syncing);
+    list_remove(&p->unsaved);
     log_close(p->log);
     free((void *)(uintptr_t)p->topic.ptr);
     free(p);
@@ -367,6 +425,7 @@ void partition_drop(struct partition *p)
     }
     list_remove(&p->dirty);
     list_remove(&p->wants);
+    list_remove(&p->unsaved);
     if (!p->is_syncing)
         partition_free(p);
 }

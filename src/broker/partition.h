@@ -60,7 +60,10 @@ bool partitions_has_work(const struct partitions *ps); // the loop need not slee
 // the socket, which takes a reference of its own.
 struct log_slice;
 void partitions_release_later(struct partitions *ps, struct log_slice *slice);
-bool partitions_has_space(const struct partitions *ps); // else produce is refused
+// For records of so many bytes, which are counted as written; else produce is refused.
+bool partitions_has_room(struct partitions *ps, size_t bytes);
+// Saves what bounds the work of a recovery, for all that were written to; during the next passes.
+void partitions_save(struct partitions *ps);
 // Retention of all logs, and producers that were silent too long.
 void partitions_retain(struct partitions *ps, int64_t wall_ms);
 

@@ -26,7 +26,8 @@ struct partition {
     struct list watches;  // struct partition_watch
     struct list dirty;    // in set->dirty: something to do at the next flush
     struct list wants;    // in set->wants_room or set->reserving
-    struct list syncing;  // in set->syncing
+    struct list syncing;  // in set->syncing or set->sync_wanted
+    struct list unsaved;  // in set->unsaved or set->saving: written to since its checkpoint
     uint64_t reserve_position;
     int64_t reserve_upto; // 0: no reservation under way
     bool is_syncing;
@@ -35,17 +36,24 @@ struct partition {
 
 struct partitions {
     struct partitions_config config;
-    struct map *by_key; // topic id + index -> struct partition, owned
+    struct map *by_key;  // topic id + index -> struct partition, owned
+    struct files *files; // owned: of all logs
+    size_t n_syncing, syncs_max;
     struct list dirty;
     struct list wants_room;
     struct list reserving;
     struct list syncing;
+    struct list sync_wanted; // beyond syncs_max
+    struct list unsaved;
+    struct list saving;          // their turn has come
     struct list removing;        // struct removal
     struct log_slice *releasing; // owned array, given back at the next flush
     size_t n_releasing;
     size_t cap_releasing;
     uint64_t seen_topics;
     uint64_t seen_configs;
+    size_t n_recovered; // by reading the tail, at start
+    uint64_t recovered_bytes;
     bool is_started;  // the first follow is done
     bool has_missing; // some could not be opened for want of files or space; tried again
     bool has_owed;    // some wait until the deletion of a topic of their name is durable
@@ -59,5 +67,7 @@ void partition_mark_dirty(struct partition *p);
 void partition_reserved(struct partition *p);
 void partition_flush(struct partition *p, int64_t wall_ms);
 void partition_start_sync(struct partition *p);
+void partitions_start_syncs(struct partitions *ps); // that had to wait for others
 void partition_wake_all(struct partition *p);
+void partition_save(struct partition *p); // writes the checkpoint of its log
 void partition_fail(struct partition *p, int error, const char *what);

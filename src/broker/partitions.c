@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,10 +11,16 @@
 
 // Removing a directory can take milliseconds, and a topic can have thousands: so many a pass.
 #define REMOVALS_PER_PASS 2
+#define SAVES_PER_PASS 20 // of checkpoints, each a few small files
 
-// A new partition holds three files until its first sync. The rest is for connections.
-#define FILES_PER_PARTITION 3
-#define PARTITIONS_SHARE 2 // half of the files
+// Of the files the process may open, the part that logs may have open at once: connections may
+// take three quarters, and what is being read keeps files open that a log has closed.
+#define LOG_FILES_PART 8
+#define LOG_FILES_MIN 16
+// Of those, the part that may be in syncs under way, each with a few files.
+#define SYNCS_PART 4
+// Each costs memory and time at start; what asks for more than this is a mistake.
+#define PARTITIONS_MAX 1000000
 
 // A directory that waits for its topic's deletion to be durable.
 struct removal {
@@ -57,15 +64,20 @@ struct partitions *partitions_new(const struct partitions_config *config)
     struct partitions *ps = calloc(1, sizeof *ps);
     CHECK(ps);
     ps->config = *config;
-    topics_limit_partitions(config->topics,
-                            disk_files_max(config->disk) / PARTITIONS_SHARE / FILES_PER_PARTITION);
+    topics_limit_partitions(config->topics, PARTITIONS_MAX);
+    uint64_t files = disk_files_max(config->disk) / LOG_FILES_PART;
+    ps->files = files_new(files > LOG_FILES_MIN ? (size_t)files : LOG_FILES_MIN);
+    ps->syncs_max = (files > LOG_FILES_MIN ? (size_t)files : LOG_FILES_MIN) / SYNCS_PART;
     ps->by_key = map_new();
     ps->seen_topics = ps->seen_configs = UINT64_MAX;
     list_init(&ps->dirty);
     list_init(&ps->wants_room);
     list_init(&ps->reserving);
     list_init(&ps->syncing);
+    list_init(&ps->sync_wanted);
     list_init(&ps->removing);
+    list_init(&ps->unsaved);
+    list_init(&ps->saving);
     return ps;
 }
 
@@ -83,6 +95,7 @@ static void free_all(struct partitions *ps)
         free(r);
     }
     map_free(ps->by_key);
+    files_free(ps->files);
     free(ps);
 }
 
@@ -105,7 +118,10 @@ int partitions_close_clean(struct partitions *ps)
     void *v;
     for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);) {
         struct partition *p = v;
-        int r = log_close_clean(p->log);
+        struct log_mark mark;
+        int r = log_close_clean(p->log, &mark);
+        if (r == 0 && ps->config.store)
+            store_add_log_mark(ps->config.store, p->topic, p->index, &mark);
         if (r < 0)
             say(ps, true, "%s-%d: close: %s", p->topic.ptr, p->index, strerror(-r));
         first = first < 0 ? first : r;
@@ -210,6 +226,7 @@ static struct partition *partition_new(struct partitions *ps, const struct topic
     list_init(&p->dirty);
     list_init(&p->wants);
     list_init(&p->syncing);
+    list_init(&p->unsaved);
     return p;
 }
 
@@ -217,8 +234,11 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
                           struct effects *fx, int64_t wall_ms)
 {
     const struct topic_partition *tp = &t->partitions[index];
+    struct partition *p = partition_new(ps, t, index);
     struct log_open args = {
         .disk = ps->config.disk,
+        .files = ps->files,
+        .owner = p,
         .dir = dir_of(ps, fx->arena, t->name, index),
         .topic_id = t->id,
         .config = log_settings(ps->config.topics, t),
@@ -230,7 +250,8 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
         .reserved_upto = tp->reserved_upto,
         .synced = tp->synced,
     };
-    struct partition *p = partition_new(ps, t, index);
+    if (ps->config.store)
+        args.mark = store_log_mark(ps->config.store, t->name, index);
     struct log_report report = {0};
     int r = log_open(&args, &p->log, &report);
     if (report.text[0])
@@ -241,6 +262,8 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
         partition_free(p);
         return r;
     }
+    ps->n_recovered += report.scanned && report.read_bytes > 0;
+    ps->recovered_bytes += report.read_bytes;
     reconcile(p, tp, &report, fx, wall_ms);
     p->high_watermark = log_end(p->log);
     refresh_settings(p, t);
@@ -330,6 +353,9 @@ int partitions_follow(struct partitions *ps, uint64_t position, int64_t wall_ms)
             refresh_settings(p, topics_by_id(ts, p->topic_id));
         }
     }
+    if (r == 0 && !ps->is_started)
+        say(ps, false, "recovered: %zu of %zu partitions, %" PRIu64 " bytes scanned",
+            ps->n_recovered, map_count(ps->by_key), ps->recovered_bytes);
     if (r == 0)
         ps->is_started = true;
     return r;
@@ -340,11 +366,11 @@ int partitions_follow(struct partitions *ps, uint64_t position, int64_t wall_ms)
 // A topic of the same name may have been made since: its log has taken the directory over.
 static bool dir_is_used(struct partitions *ps, const char *dir)
 {
-    void *v;
-    for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);)
-        if (strcmp(log_dir(((struct partition *)v)->log), dir) == 0)
-            return true;
-    return false;
+    const char *name = strrchr(dir, '/') + 1, *dash = strrchr(name, '-');
+    const struct topic *t =
+        topics_by_name(ps->config.topics, (struct str){name, (int32_t)(dash - name)});
+    struct partition *p = t ? partitions_get(ps, t->id, (int32_t)strtol(dash + 1, NULL, 10)) : NULL;
+    return p && strcmp(log_dir(p->log), dir) == 0;
 }
 
 static void remove_dir(struct partitions *ps, const char *dir)
@@ -469,20 +495,40 @@ static void release_slices(struct partitions *ps)
     ps->n_releasing = 0;
 }
 
-bool partitions_has_space(const struct partitions *ps)
+bool partitions_has_room(struct partitions *ps, size_t bytes)
 {
-    return !ps->has_failed && (!ps->config.store || store_has_space(ps->config.store));
+    return !ps->has_failed && (!ps->config.store || store_has_room(ps->config.store, bytes));
+}
+
+static bool has_removals(const struct partitions *ps)
+{
+    return !list_is_empty(&ps->removing) &&
+           LIST_ITEM(ps->removing.next, struct removal, node)->position == 0;
 }
 
 bool partitions_has_work(const struct partitions *ps)
 {
-    return ps && !list_is_empty(&ps->removing) &&
-           LIST_ITEM(ps->removing.next, struct removal, node)->position == 0;
+    return ps && (has_removals(ps) || !list_is_empty(&ps->saving));
+}
+
+void partitions_save(struct partitions *ps)
+{
+    while (!list_is_empty(&ps->unsaved)) {
+        struct list *first = ps->unsaved.next;
+        list_remove(first);
+        list_append(&ps->saving, first);
+    }
+}
+
+static void save_some(struct partitions *ps)
+{
+    for (int i = 0; i < SAVES_PER_PASS && !list_is_empty(&ps->saving); i++)
+        partition_save(LIST_ITEM(ps->saving.next, struct partition, unsaved));
 }
 
 static void remove_some(struct partitions *ps)
 {
-    for (int i = 0; i < REMOVALS_PER_PASS && partitions_has_work(ps); i++) {
+    for (int i = 0; i < REMOVALS_PER_PASS && has_removals(ps); i++) {
         struct removal *r = LIST_ITEM(ps->removing.next, struct removal, node);
         list_remove(&r->node);
         remove_dir(ps, r->dir);
@@ -494,11 +540,13 @@ void partitions_flush(struct partitions *ps, int64_t wall_ms)
 {
     release_slices(ps);
     remove_some(ps);
+    save_some(ps);
     while (!list_is_empty(&ps->dirty)) {
         struct partition *p = LIST_ITEM(ps->dirty.next, struct partition, dirty);
         list_remove(&p->dirty);
         partition_flush(p, wall_ms);
     }
+    partitions_start_syncs(ps);
     reserve(ps);
 }
 

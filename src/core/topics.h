@@ -9,7 +9,7 @@
 
 // Kafka's limit is the file name's: NAME-PARTITION must fit 255 bytes.
 #define TOPIC_NAME_MAX 249
-// A partition costs a directory and open files; a request for more than this is a mistake.
+// A partition costs a directory, memory and time at start; a request for more than this is a mistake.
 #define TOPIC_PARTITIONS_MAX 100000
 // Ids are handed out from blocks, one journal record each.
 #define PRODUCER_ID_BLOCK 1000
@@ -79,8 +79,7 @@ const char *topic_name_text(struct str name, struct arena *a);
 // How replication factors above 1 are taken. Set once at start.
 void topics_clamp_replication(struct topics *ts, bool on);
 
-// How many partitions all topics together may have (each holds files open). Set at start; what
-// is there already stays.
+// How many partitions all topics together may have. Set at start; what is there already stays.
 void topics_limit_partitions(struct topics *ts, uint64_t most);
 
 // The decisions. Each answers a->token through the effects.

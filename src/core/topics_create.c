@@ -26,16 +26,13 @@ static const struct topic *colliding(const struct topics *ts, struct str name)
     return map_get(ts->by_folded, topic_folded(name, folded));
 }
 
-// Each partition holds files open; better refused than stopped when there are no more.
 static enum kerr check_room(const struct topics *ts, int64_t more, struct arena *a,
                             const char **ret_why)
 {
     if (ts->n_partitions + (uint64_t)more <= ts->most_partitions)
         return KERR_NONE;
     *ret_why =
-        arena_printf(a,
-                     "Only %llu partitions fit the files this process may open, %llu are "
-                     "there: raise the limit of open files (ulimit -n).",
+        arena_printf(a, "A broker has at most %llu partitions, %llu are there.",
                      (unsigned long long)ts->most_partitions, (unsigned long long)ts->n_partitions);
     return KERR_POLICY_VIOLATION;
 }

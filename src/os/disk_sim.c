@@ -70,6 +70,9 @@ struct disk {
     uint64_t fail_at; // op number; UINT64_MAX: never
     int fail_error;
     uint64_t free_bytes, now_ms;
+    uint64_t files_max; // 0: no bound
+    uint64_t n_files;   // open ones of this process
+    uint64_t bytes_read;
     uint32_t skip_syncs, sync_min_ms, sync_max_ms;
     bool is_read_only; // everything fails that writes
     bool is_looking;   // disk_make_read_only(): nothing tries to
@@ -254,6 +257,8 @@ int disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file
     const char *name;
     if (d->is_looking)
         flags &= DISK_DIR;
+    if (d->files_max && d->n_files >= d->files_max)
+        return -EMFILE;
     struct inode *ino = lookup(d, path, strlen(path));
     if (!ino && (flags & (DISK_CREATE | DISK_NEW))) {
         struct inode *dir = parent_of(d, path, &name);
@@ -275,6 +280,7 @@ int disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file
         return -EISDIR;
     if ((flags & DISK_WRITE) && d->is_read_only)
         return -EROFS;
+    d->n_files++;
     struct disk_file *f = calloc(1, sizeof *f);
     CHECK(f);
     *f = (struct disk_file){.next = d->files,
@@ -302,6 +308,8 @@ void disk_close(struct disk_file *f)
     CHECK(f->refs > 0);
     if (--f->refs > 0)
         return;
+    if (f->process == f->disk->process)
+        f->disk->n_files--;
     struct disk_file **at = &f->disk->files;
     while (*at != f)
         at = &(*at)->next;
@@ -335,6 +343,7 @@ int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t
         n = len;
     if (n)
         memcpy(data, v->ptr + pos, n);
+    d->bytes_read += n;
     *ret_len = n;
     return 0;
 }
@@ -603,8 +612,17 @@ int disk_lock(struct disk *d, const char *path, struct disk_file **ret_lock,
 
 uint64_t disk_files_max(struct disk *d)
 {
-    (void)d;
-    return UINT64_MAX;
+    return d->files_max ? d->files_max : UINT64_MAX;
+}
+
+uint64_t disk_sim_bytes_read(const struct disk *d)
+{
+    return d->bytes_read;
+}
+
+void disk_sim_set_files_max(struct disk *d, uint64_t files_max)
+{
+    d->files_max = files_max;
 }
 
 int disk_boot_id(struct disk *d, struct uuid *ret_id)
@@ -664,6 +682,7 @@ void disk_sim_crash_process(struct disk *d)
 {
     syncs_forget(d);
     d->process++;
+    d->n_files = 0;
 }
 
 // A write that reached the device in part: each sector it touches is old or new.

@@ -22,6 +22,9 @@ void disk_sim_heal(struct disk *d);
 // Calls counted so far (for crash tests at every position).
 uint64_t disk_sim_ops(const struct disk *d);
 void disk_sim_set_free(struct disk *d, uint64_t free_bytes); // later writes count against it
+// How many files may be open; beyond it -EMFILE. 0: no bound.
+void disk_sim_set_files_max(struct disk *d, uint64_t files_max);
+uint64_t disk_sim_bytes_read(const struct disk *d);          // so far
 void disk_sim_set_read_only(struct disk *d, bool read_only); // -EROFS for everything that writes
 // The next n syncs say they are done and make nothing durable: an injected bug for tests.
 void disk_sim_skip_syncs(struct disk *d, uint32_t n);

@@ -55,12 +55,17 @@ int epochs_load(struct epochs *e, struct disk *d, const char *dir)
     return r;
 }
 
+void epochs_text(const struct epochs *e, struct buf *ret_text)
+{
+    buf_printf(ret_text, "0\n%zu\n", e->n);
+    for (size_t i = 0; i < e->n; i++)
+        buf_printf(ret_text, "%" PRId32 " %" PRId64 "\n", e->items[i].epoch, e->items[i].start);
+}
+
 int epochs_store(const struct epochs *e, struct disk *d, const char *dir)
 {
     struct buf b = {0};
-    buf_printf(&b, "0\n%zu\n", e->n);
-    for (size_t i = 0; i < e->n; i++)
-        buf_printf(&b, "%" PRId32 " %" PRId64 "\n", e->items[i].epoch, e->items[i].start);
+    epochs_text(e, &b);
     int r = disk_replace_file(d, dir, EPOCHS_FILE, (struct bytes){b.ptr, b.len});
     buf_free(&b);
     return r;

@@ -2,6 +2,7 @@
 // Leader epochs of a log: which began where. Kafka's file leader-epoch-checkpoint. Private to
 // src/store.
 
+#include "base/buf.h"
 #include "os/disk.h"
 
 struct epoch_start {
@@ -21,6 +22,7 @@ void epochs_free(struct epochs *e);
 void epochs_add(struct epochs *e, int32_t epoch, int64_t start, int64_t data_end);
 // -ENOENT when there is no file, -EBADMSG when it is damaged.
 MUST_USE int epochs_load(struct epochs *e, struct disk *d, const char *dir);
+void epochs_text(const struct epochs *e, struct buf *ret_text); // what the file holds
 MUST_USE int epochs_store(const struct epochs *e, struct disk *d, const char *dir); // durable
 bool epochs_begins_at(const struct epochs *e, int64_t offset);
 void epochs_end(const struct epochs *e, int32_t epoch, int64_t log_start, int64_t log_end,

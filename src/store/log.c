@@ -15,6 +15,18 @@ const struct log_config log_config_default = {.segment_bytes = 1 << 30,
                                               .index_interval_bytes = 4096,
                                               .producer_expiration_ms = 86400000};
 
+static void forget_unsynced(struct log *l, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        disk_close(l->unsynced[i]);
+    l->n_unsynced -= n;
+    if (l->files)
+        l->files->n -= n;
+    memmove(l->unsynced, l->unsynced + n, l->n_unsynced * sizeof l->unsynced[0]);
+    l->n_syncing = 0;
+    l->dir_syncing = false;
+}
+
 void log_close(struct log *l)
 {
     if (!l)
@@ -22,8 +34,8 @@ void log_close(struct log *l)
     for (size_t i = 0; i < l->n_segments; i++)
         segment_free(l->segments[i]);
     free(l->segments);
-    for (size_t i = 0; i < l->n_unsynced; i++)
-        disk_close(l->unsynced[i]);
+    forget_unsynced(l, l->n_unsynced);
+    list_remove(&l->dirty);
     disk_close(l->dir_file);
     epochs_free(&l->epochs);
     producer_state_free(l->producers);
@@ -31,25 +43,25 @@ void log_close(struct log *l)
     free(l);
 }
 
-int log_close_clean(struct log *l)
+int log_close_clean(struct log *l, struct log_mark *ret_mark)
 {
-    // A log that nothing was ever written to is recovered at no cost; most of a topic with many
-    // partitions may be such, and a stop shall be quick.
+    // Most of a topic with many partitions may never have been written to; a stop shall be quick.
     bool is_untouched = l->end == 0 && l->n_segments == 1;
-    // It leaves no marker, and none of an older life behind.
-    int r = is_untouched ? log_remove_mark(l) : log_sync(l);
-    if (r == 0 && l->is_dirty && !is_untouched) {
-        r = segment_write_indexes_durably(log_active(l));
-        if (r == 0)
-            r = log_write_producers(l);
-        if (r == 0)
-            r = epochs_store(&l->epochs, l->disk, l->dir);
-        if (r == 0)
-            r = log_write_recovery_point(l);
-        // Replaces a file of this directory and so makes all names above durable too.
-        if (r == 0)
-            r = log_write_mark(l);
+    // After a crash the names seen may not be durable ones, nor those that are gone.
+    if (l->is_unborn)
+        l->dir_changed = true;
+    int r = is_untouched ? 0 : log_sync(l);
+    // Kafka's tools want it there; ours do not need it while there was one epoch only.
+    if (r == 0 && !is_untouched && !l->has_epochs_file) {
+        struct buf text = {0};
+        epochs_text(&l->epochs, &text);
+        r = log_write_lazily(l, EPOCHS_FILE, &text);
+        buf_free(&text);
     }
+    if (r == 0 && !is_untouched && log_checkpoint_due(l))
+        r = log_write_checkpoint(l);
+    if (r == 0)
+        *ret_mark = (struct log_mark){l->start, l->end, log_active(l)->size};
     log_close(l);
     return r;
 }
@@ -85,8 +97,11 @@ size_t log_segment_index(const struct log *l, int64_t offset)
 int log_segment_ready(struct log *l, struct segment *s)
 {
     s->used = ++l->use_counter;
+    files_used(l->files, s);
     if (s->file)
         return 0;
+    if (s->keeps_indexes)
+        return segment_open_file(s, true);
     struct segment *oldest = NULL;
     size_t n_open = 0;
     for (size_t i = 0; i + 1 < l->n_segments; i++) {
@@ -108,35 +123,90 @@ void log_remember_unsynced(struct log *l, struct disk_file *f)
 {
     CHECK(l->n_unsynced < LOG_UNSYNCED_MAX);
     l->unsynced[l->n_unsynced++] = disk_file_ref(f);
+    if (l->files)
+        l->files->n++;
+}
+
+// Something of this log is about to be not durable: what holds it stays open.
+static void mark_dirty(struct log *l)
+{
+    files_pin(l->files, log_active(l));
+    if (l->files && list_is_empty(&l->dirty))
+        list_append(&l->files->dirty, &l->dirty);
+}
+
+int log_open_dir(struct log *l)
+{
+    return l->dir_file ? 0 : disk_open(l->disk, l->dir, DISK_DIR, &l->dir_file);
+}
+
+static int open_parent(struct log *l, struct disk_file **ret_file)
+{
+    char *parent = strdup(l->dir);
+    CHECK(parent);
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        slash[slash == parent ? 1 : 0] = 0;
+    int r = disk_open(l->disk, slash ? parent : ".", DISK_DIR, ret_file);
+    free(parent);
+    return r;
+}
+
+// Before anything is written to a log that nothing was written to: from the next sync on the
+// directory is this log's, whenever the power fails.
+static int be_born(struct log *l)
+{
+    struct disk_file *parent, *metadata;
+    int r = open_parent(l, &parent);
+    if (r < 0)
+        return r;
+    // Written again, so that the handle that is synced is one that wrote it.
+    r = log_write_metadata(l, &metadata);
+    if (r == 0) {
+        log_remember_unsynced(l, parent);
+        log_remember_unsynced(l, metadata);
+        disk_close(metadata);
+        l->is_unborn = false;
+        l->dir_changed = true;
+    }
+    disk_close(parent);
+    return r;
+}
+
+// What the next sync has to cover is open, but for the active segment.
+static int ready_names(struct log *l)
+{
+    int r = l->is_unborn ? be_born(l) : 0;
+    return r == 0 && l->dir_changed ? log_open_dir(l) : r;
 }
 
 int log_roll(struct log *l, int64_t now_ms)
 {
-    if (l->n_unsynced + 3 > LOG_UNSYNCED_MAX) {
-        int r = log_sync(l);
-        if (r < 0)
-            return r;
-    }
+    int r = ready_names(l);
+    if (r == 0 && l->n_unsynced + LOG_ROLL_FILES > LOG_UNSYNCED_MAX)
+        r = log_sync(l);
+    // Before the file of the old one is looked at: making room may close it, once it is durable.
     struct segment *old = log_active(l);
-    struct segment *s = segment_new(l->disk, l->dir, l->end, now_ms);
-    int r = segment_create(s);
-    struct disk_file *indexes[2];
+    struct segment *s = segment_new(l->disk, l->files, l->dir, l->end, now_ms);
     if (r == 0)
-        r = segment_write_indexes(old, indexes);
+        r = log_open_dir(l);
+    if (r == 0)
+        r = segment_create(s);
+    if (r == 0)
+        r = segment_seal_indexes(old);
     if (r < 0) {
         segment_free(s);
         return l->broken = r;
     }
-    log_remember_unsynced(l, old->file);
-    for (size_t i = 0; i < 2; i++) {
-        log_remember_unsynced(l, indexes[i]);
-        disk_close(indexes[i]);
-    }
+    if (old->file)
+        log_remember_unsynced(l, old->file);
+    old->keeps_indexes = false;
+    files_unpin(l->files, old);
     s->used = old->used = ++l->use_counter;
     s->is_loaded = true;
     log_add_segment(l, s);
     l->dir_changed = true;
-    l->is_dirty = true;
+    mark_dirty(l);
     // A snapshot that a crash tears is ignored, so that it need not be durable.
     return log_write_producers(l);
 }
@@ -231,7 +301,12 @@ static int write_some(struct log *l, const struct bytes *batches,
         iov[2 * i + 1] = (struct iovec){rest.out, b->len - BATCH_STAMP_BYTES};
     }
     struct segment *s = log_active(l);
-    int r = disk_pwritev(s->file, iov, (int)(2 * n), s->size);
+    int r = ready_names(l);
+    if (r == 0)
+        r = log_segment_ready(l, s);
+    if (r < 0)
+        return r;
+    r = disk_pwritev(s->file, iov, (int)(2 * n), s->size);
     if (r == -ENOSPC && disk_truncate(s->file, s->size) == 0)
         return r;
     return r < 0 ? l->broken = r : 0;
@@ -262,7 +337,7 @@ int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now
             r = write_some(l, batches + i, headers + i, m);
         if (r < 0)
             return r;
-        l->is_dirty = true;
+        mark_dirty(l);
         log_active(l)->modified_ms = now_ms;
         for (size_t k = i; k < i + m; k++) {
             const struct batch_header *h = &headers[k];
@@ -284,25 +359,27 @@ static size_t sync_files(struct log *l, struct disk_file *ret_files[DISK_SYNC_FI
     size_t n = 0;
     for (size_t i = 0; i < l->n_unsynced; i++)
         ret_files[n++] = l->unsynced[i];
-    ret_files[n++] = log_active(l)->file;
+    if (log_active(l)->file) // else it was durable before it was closed
+        ret_files[n++] = log_active(l)->file;
     if (l->dir_changed || l->dir_syncing)
         ret_files[n++] = l->dir_file;
     return n;
 }
 
-static void forget_unsynced(struct log *l, size_t n)
+// What a finished sync leaves may be closed, unless more was written meanwhile.
+static void settle_files(struct log *l)
 {
-    for (size_t i = 0; i < n; i++)
-        disk_close(l->unsynced[i]);
-    l->n_unsynced -= n;
-    memmove(l->unsynced, l->unsynced + n, l->n_unsynced * sizeof l->unsynced[0]);
-    l->n_syncing = 0;
-    l->dir_syncing = false;
+    if (l->broken || l->sync_target >= 0 || l->synced < l->end || l->n_unsynced || l->dir_changed)
+        return;
+    disk_close(l->dir_file);
+    l->dir_file = NULL;
+    list_remove(&l->dirty);
+    files_unpin(l->files, log_active(l));
 }
 
 bool log_sync_start(struct log *l, uint64_t cookie)
 {
-    if (l->sync_target >= 0 || l->broken || l->synced == l->end)
+    if (l->sync_target >= 0 || l->broken || (l->synced == l->end && list_is_empty(&l->dirty)))
         return false;
     struct disk_file *files[DISK_SYNC_FILES_MAX];
     size_t n = sync_files(l, files);
@@ -318,7 +395,7 @@ bool log_sync_start(struct log *l, uint64_t cookie)
 static int advance_recovery_point(struct log *l)
 {
     int64_t base = log_active(l)->base;
-    return l->synced >= base && l->recovery_point < base ? log_write_recovery_point(l) : 0;
+    return l->synced >= base && l->recovery_point < base ? log_write_checkpoint(l) : 0;
 }
 
 int log_sync_done(struct log *l, int error)
@@ -330,6 +407,7 @@ int log_sync_done(struct log *l, int error)
     forget_unsynced(l, l->n_syncing);
     if (target > l->synced)
         l->synced = target;
+    settle_files(l);
     return advance_recovery_point(l);
 }
 
@@ -339,15 +417,19 @@ int log_sync(struct log *l)
         return l->broken;
     struct disk_file *files[DISK_SYNC_FILES_MAX];
     bool is_needed = l->synced < l->end || l->dir_changed || l->n_unsynced;
+    int r = is_needed ? ready_names(l) : 0;
+    if (r < 0)
+        return l->broken = r;
     size_t n = is_needed ? sync_files(l, files) : 0;
     for (size_t i = 0; i < n; i++) {
-        int r = disk_sync(files[i]);
+        r = disk_sync(files[i]);
         if (r < 0)
             return l->broken = r;
     }
     forget_unsynced(l, l->n_unsynced);
     l->dir_changed = false;
     l->synced = l->end;
+    settle_files(l);
     return advance_recovery_point(l);
 }
 
@@ -458,6 +540,11 @@ const char *log_dir(const struct log *l)
     return l->dir;
 }
 
+void *log_owner(const struct log *l)
+{
+    return l->owner;
+}
+
 struct producer_state *log_producers(struct log *l)
 {
     return l->producers;
@@ -503,8 +590,14 @@ int log_epoch_begin(struct log *l, int32_t epoch)
     epochs_add(&l->epochs, epoch, l->end, s->size > 0 ? s->end : s->base + 1);
     if (disk_is_read_only(l->disk))
         return 0;
-    l->is_dirty = true;
-    int r = epochs_store(&l->epochs, l->disk, l->dir);
+    int r = 0;
+    if (l->is_unborn) {
+        l->dir_changed = true;
+        r = log_sync(l);
+    }
+    if (r == 0)
+        r = epochs_store(&l->epochs, l->disk, l->dir);
+    l->has_epochs_file = r == 0;
     return r < 0 ? l->broken = r : 0;
 }
 

@@ -6,6 +6,7 @@
 // clock ms since 1970, as in the records.
 
 #include "os/disk.h"
+#include "store/files.h"
 #include "store/producer_state.h"
 
 struct log; // opaque
@@ -27,22 +28,32 @@ struct log_config {
 };
 extern const struct log_config log_config_default; // Kafka's defaults
 
+// How a log was left by a clean stop; the owner keeps it until the next start.
+struct log_mark {
+    int64_t start, end;
+    uint64_t active_bytes; // size of the active segment
+};
+
 struct log_open {
     struct disk *disk;    // borrowed
+    struct files *files;  // borrowed, shared with other logs; NULL: no bound on what is open
+    void *owner;          // log_owner()
     const char *dir;      // copied; made when missing, but -ENOENT if offsets were reserved in it
     struct uuid topic_id; // a directory of another id is the rest of a deleted topic: emptied
     struct log_config config;
     int64_t now_ms;
-    bool was_clean;        // no scan: what the last clean stop left is trusted
-    bool power_lost;       // unclean and the machine went down: continue at reserved_upto
-    int64_t reserved_upto; // from the newest offsets_reserved record; 0: none
-    int64_t synced;        // known to have been durable: damage below is no torn write; 0 is safe
-    int64_t log_start;     // the highest start the journal was told; 0: none
-    int32_t leader_epoch;  // the newest the journal was told; 0: none
+    bool was_clean;              // the last run was stopped in order
+    const struct log_mark *mark; // what log_close_clean() said then: trusted, no scan; or NULL
+    bool power_lost;             // unclean and the machine went down: continue at reserved_upto
+    int64_t reserved_upto;       // from the newest offsets_reserved record; 0: none
+    int64_t synced;       // known to have been durable: damage below is no torn write; 0 is safe
+    int64_t log_start;    // the highest start the journal was told; 0: none
+    int32_t leader_epoch; // the newest the journal was told; 0: none
 };
 
 struct log_report {
     bool scanned;        // recovery looked at the tail
+    uint64_t read_bytes; // of segments, to do so
     bool new_epoch;      // power was lost: the log goes on at lost_upto in log_epoch(), which
                          // is durable already; tell the journal (leader_epoch_started)
     uint64_t cut_bytes;  // torn bytes that were cut
@@ -56,9 +67,9 @@ struct log_report {
 // what in report->text; the directory is left as it is).
 MUST_USE int log_open(const struct log_open *args, struct log **ret_log, struct log_report *report);
 void log_close(struct log *l); // as a crash: leaves no clean marker; NULL is fine
-// Syncs, writes indexes, producer state and the marker that saves the next open its scan; closes
-// in any case.
-MUST_USE int log_close_clean(struct log *l);
+// Syncs, writes indexes and producer state, and gives the mark that saves the next open its scan;
+// closes in any case.
+MUST_USE int log_close_clean(struct log *l, struct log_mark *ret_mark);
 // Removes the directory of a deleted topic's partition and all in it.
 MUST_USE int log_remove_dir(struct disk *d, const char *dir);
 void log_set_config(struct log *l, const struct log_config *config);
@@ -96,6 +107,7 @@ int64_t log_end(const struct log *l);
 int64_t log_synced(const struct log *l); // offsets below are durable
 uint64_t log_bytes(const struct log *l); // of all segments
 const char *log_dir(const struct log *l);
+void *log_owner(const struct log *l);
 struct producer_state *log_producers(struct log *l);
 
 // Starts a sync of all that was appended, unless one is under way or nothing is to do. The cookie
@@ -103,6 +115,12 @@ struct producer_state *log_producers(struct log *l);
 bool log_sync_start(struct log *l, uint64_t cookie);
 MUST_USE int log_sync_done(struct log *l, int error);
 MUST_USE int log_sync(struct log *l); // blocks
+
+// Saves what bounds the work of a recovery: it then reads what came later. True: there is something
+// to save. The owner does so now and then; no error of it loses anything.
+bool log_checkpoint_due(const struct log *l);
+uint64_t log_unchecked_bytes(const struct log *l); // that a recovery would read now
+MUST_USE int log_write_checkpoint(struct log *l);
 
 // Offsets below the mark are promised never to be given to other records. Before records pass it
 // (log_has_room() says no; log_reserve_due() says so half a block earlier) the owner journals

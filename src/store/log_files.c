@@ -8,18 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_MAX_BYTES 4096
+#define METADATA_MAX_BYTES 4096
 #define PRODUCERS_MAX_BYTES (PRODUCERS_MAX * 200ull + 4096)
-#define MARK_FILE "clean-stop"
-#define POINT_FILE "recovery-point"
 
 void log_path(const struct log *l, const char *name, char ret_path[SEGMENT_PATH_BYTES])
 {
     snprintf(ret_path, SEGMENT_PATH_BYTES, "%s/%s", l->dir, name);
 }
 
-// Writes a file without making it durable. A crash may leave it missing, empty or torn.
-static int write_lazily(struct log *l, const char *name, const struct buf *content)
+int log_write_lazily(struct log *l, const char *name, const struct buf *content)
 {
     char path[SEGMENT_PATH_BYTES], temp[SEGMENT_PATH_BYTES];
     log_path(l, name, path);
@@ -36,13 +33,13 @@ static int write_lazily(struct log *l, const char *name, const struct buf *conte
     return r < 0 ? r : disk_rename(l->disk, temp, path);
 }
 
-static void end_with_crc(struct buf *text)
+void text_end_with_crc(struct buf *text)
 {
     uint32_t crc = crc32c(0, text->ptr, text->len);
     buf_printf(text, "crc %08" PRIx32 "\n", crc);
 }
 
-static bool crc_fits(struct bytes content)
+bool text_crc_fits(struct bytes content)
 {
     const char *text = (const char *)content.ptr;
     const char *line = strstr(text, "\ncrc ");
@@ -51,98 +48,20 @@ static bool crc_fits(struct bytes content)
            crc == crc32c(0, text, (size_t)(line + 1 - text));
 }
 
-static void recovery_point_text(const struct log *l, struct buf *text)
-{
-    buf_printf(text, "recovery point\n%" PRId64 "\n", l->synced);
-    end_with_crc(text);
-}
-
-int log_write_recovery_point(struct log *l)
-{
-    struct buf text = {0};
-    recovery_point_text(l, &text);
-    int r = write_lazily(l, POINT_FILE, &text);
-    buf_free(&text);
-    if (r == 0)
-        l->recovery_point = l->synced;
-    return r;
-}
-
-int log_write_durable_point(struct log *l)
-{
-    struct buf text = {0};
-    recovery_point_text(l, &text);
-    int r = disk_replace_file(l->disk, l->dir, POINT_FILE, (struct bytes){text.ptr, text.len});
-    buf_free(&text);
-    if (r == 0)
-        l->recovery_point = l->durable_point = l->synced;
-    return r;
-}
-
-int64_t log_read_recovery_point(struct log *l)
-{
-    char path[SEGMENT_PATH_BYTES];
-    log_path(l, POINT_FILE, path);
-    struct arena *a = arena_new();
-    struct bytes content;
-    int64_t point = 0;
-    int r = disk_read_file(l->disk, path, TEXT_MAX_BYTES, a, &content);
-    if (r != -ENOENT &&
-        (r < 0 || !crc_fits(content) ||
-         sscanf((const char *)content.ptr, "recovery point\n%" SCNd64, &point) != 1))
-        point = -1;
-    arena_free(a);
-    return point;
-}
-
-int log_write_mark(struct log *l)
-{
-    struct buf text = {0};
-    buf_printf(&text, "clean stop\nstart %" PRId64 "\nend %" PRId64 "\nactive bytes %" PRIu64 "\n",
-               l->start, l->end, log_active(l)->size);
-    end_with_crc(&text);
-    int r = disk_replace_file(l->disk, l->dir, MARK_FILE, (struct bytes){text.ptr, text.len});
-    buf_free(&text);
-    return r;
-}
-
-int log_remove_mark(struct log *l)
-{
-    char path[SEGMENT_PATH_BYTES];
-    log_path(l, MARK_FILE, path);
-    int r = disk_unlink(l->disk, path);
-    return r == -ENOENT ? 0 : r;
-}
-
-int log_read_mark(struct log *l, struct log_mark *ret_mark)
-{
-    char path[SEGMENT_PATH_BYTES];
-    log_path(l, MARK_FILE, path);
-    struct arena *a = arena_new();
-    struct bytes content;
-    int r = disk_read_file(l->disk, path, TEXT_MAX_BYTES, a, &content);
-    if (r == 0 && (!crc_fits(content) ||
-                   sscanf((const char *)content.ptr,
-                          "clean stop\nstart %" SCNd64 "\nend %" SCNd64 "\nactive bytes %" SCNu64,
-                          &ret_mark->start, &ret_mark->end, &ret_mark->active_size) != 3))
-        r = -EBADMSG;
-    arena_free(a);
-    return r;
-}
-
-int log_write_metadata(struct log *l, struct uuid topic_id, struct disk_file **ret_file)
+int log_write_metadata(struct log *l, struct disk_file **ret_file)
 {
     char path[SEGMENT_PATH_BYTES], id[23];
     struct buf text = {0};
-    uuid_text(topic_id, id);
+    uuid_text(l->topic_id, id);
     buf_printf(&text, "version: 0\ntopic_id: %s", id);
     log_path(l, METADATA_FILE, path);
     struct disk_file *f = NULL;
     int r = disk_open(l->disk, path, DISK_WRITE | DISK_CREATE, &f);
-    if (r == 0)
-        r = disk_truncate(f, 0);
+    // In this order what stands there is never less than whole, when it was.
     if (r == 0)
         r = disk_pwrite(f, text.ptr, text.len, 0);
+    if (r == 0)
+        r = disk_truncate(f, text.len);
     buf_free(&text);
     if (r < 0)
         disk_close(f);
@@ -151,21 +70,14 @@ int log_write_metadata(struct log *l, struct uuid topic_id, struct disk_file **r
     return r;
 }
 
-int log_open_metadata(struct log *l, struct disk_file **ret_file)
-{
-    char path[SEGMENT_PATH_BYTES];
-    log_path(l, METADATA_FILE, path);
-    return disk_open(l->disk, path, DISK_READ, ret_file);
-}
-
-int log_read_metadata(struct log *l, struct uuid topic_id, bool *ret_is_other, bool *ret_is_missing)
+int log_read_metadata(struct log *l, bool *ret_is_other, bool *ret_is_missing)
 {
     char path[SEGMENT_PATH_BYTES], id[23], found[23] = "";
-    uuid_text(topic_id, id);
+    uuid_text(l->topic_id, id);
     log_path(l, METADATA_FILE, path);
     struct arena *a = arena_new();
     struct bytes content;
-    int r = disk_read_file(l->disk, path, TEXT_MAX_BYTES, a, &content);
+    int r = disk_read_file(l->disk, path, METADATA_MAX_BYTES, a, &content);
     // Only a whole id names another topic; a torn file is one we were just making.
     bool is_whole = r == 0 &&
                     sscanf((const char *)content.ptr, "version: 0\ntopic_id: %22s", found) == 1 &&
@@ -203,7 +115,7 @@ int log_write_producers(struct log *l)
     struct buf content = {0};
     snprintf(name, sizeof name, "%020" PRId64 ".producers", l->end);
     producer_state_encode(l->producers, &content);
-    int r = write_lazily(l, name, &content);
+    int r = log_write_lazily(l, name, &content);
     buf_free(&content);
     struct arena *a = arena_new();
     int64_t *offsets;
@@ -253,6 +165,8 @@ int log_load_producers(struct log *l)
             // Of a tail that was cut: its offsets will be given to other records.
             r = disk_unlink(l->disk, path);
             l->dir_changed = true;
+        } else if (offset < l->segments[0]->base) {
+            break; // records that came after it have left the log: it would call what follows wrong
         } else if (disk_read_file(l->disk, path, PRODUCERS_MAX_BYTES, a, &content) == 0 &&
                    producer_state_decode(l->producers, content) == 0) {
             from = offset;
@@ -260,5 +174,5 @@ int log_load_producers(struct log *l)
         }
     }
     arena_free(a);
-    return r < 0 ? r : replay_producers(l, from);
+    return r < 0 || from >= l->end ? r : replay_producers(l, from);
 }

@@ -1,7 +1,9 @@
 #pragma once
 // What the files of the log module share. Private to src/store.
 
+#include "base/list.h"
 #include "store/epochs.h"
+#include "store/files.h"
 #include "store/log.h"
 #include "store/segment.h"
 
@@ -9,32 +11,46 @@
 #define LOG_OPEN_SEGMENTS 4
 // Files besides the active segment that wait for the next sync; a roll beyond it blocks for one.
 #define LOG_UNSYNCED_MAX 8
+#define LOG_ROLL_FILES 1 // of them, that one roll adds
 _Static_assert(LOG_UNSYNCED_MAX + 2 <= DISK_SYNC_FILES_MAX, "with the active and the directory");
 // Files of producer state kept: the newest may be torn by a crash.
 #define LOG_PRODUCER_FILES 2
 
 #define METADATA_FILE "partition.metadata" // Kafka's
 
+// What "checkpoint" holds. The active segment is as described, unless the machine went down;
+// offsets below `durable` are there whatever happens.
+struct log_checkpoint {
+    int64_t durable;
+    struct segment_state active;
+};
+
 struct log {
     struct disk *disk;
+    struct files *files; // borrowed, may be NULL
+    struct list dirty;   // in files->dirty while something is not durable
+    void *owner;
     char *dir;
     struct log_config config;
     struct segment **segments; // owned, by base; the last is the active one
     size_t n_segments, cap_segments;
-    struct disk_file *dir_file;
+    struct uuid topic_id;
+    struct disk_file *dir_file; // open while dir_changed, once something was written
     struct disk_file *unsynced[LOG_UNSYNCED_MAX]; // files to sync before the active segment
     size_t n_unsynced, n_syncing;                 // the first of them are under way
     bool dir_changed, dir_syncing;                // a name in it is not durable yet
+    bool is_unborn; // nothing was written yet: not even its own name needs to be durable
     int64_t start, end;
-    int64_t synced, sync_target; // sync_target -1: none is under way
-    int64_t recovery_point;      // as in the file
-    int64_t durable_point;       // a recovery point that no power cut takes back
+    int64_t synced, sync_target;     // sync_target -1: none is under way
+    int64_t recovery_point;          // as in the checkpoint
+    int64_t durable_point;           // as in "recovery-point", which no power cut takes back
+    struct segment_state checkpoint; // only base, end and bytes
     int64_t reserve_mark;
     struct epochs epochs;
     struct producer_state *producers;
     uint64_t use_counter;
-    int broken;    // a write or sync failed: what is on disk is not known any more
-    bool is_dirty; // differs from what the last clean stop left
+    int broken; // a write or sync failed: what is on disk is not known any more
+    bool has_epochs_file;
 };
 
 static inline struct segment *log_active(const struct log *l)
@@ -42,9 +58,30 @@ static inline struct segment *log_active(const struct log *l)
     return l->segments[l->n_segments - 1];
 }
 
+static inline bool log_is_syncing(const struct log *l)
+{
+    return l->sync_target >= 0;
+}
+
+// files.c: what is open.
+struct files {
+    size_t max, n;     // of open files
+    size_t n_idle;     // of idle
+    struct list idle;  // struct segment, that not used longest first: may be closed
+    struct list dirty; // struct log, dirty longest first
+};
+void files_opened(struct files *f, struct segment *s);
+void files_closing(struct files *f, struct segment *s);
+void files_used(struct files *f, struct segment *s);
+void files_pin(struct files *f, struct segment *s); // must stay open
+void files_unpin(struct files *f, struct segment *s);
+// Before one is opened: closes what has to be closed, and syncs what has to be synced before that.
+MUST_USE int files_room(struct files *f);
+
 void log_add_segment(struct log *l, struct segment *s);
 MUST_USE int log_segment_ready(struct log *l, struct segment *s); // opened, for reading
 void log_remember_unsynced(struct log *l, struct disk_file *f);
+MUST_USE int log_open_dir(struct log *l); // before a name in it changes
 // Seals the active segment and starts another at the log end.
 MUST_USE int log_roll(struct log *l, int64_t now_ms);
 // The index of the segment that holds or would hold offset.
@@ -56,20 +93,16 @@ void log_path(const struct log *l, const char *name, char ret_path[SEGMENT_PATH_
 MUST_USE int log_write_producers(struct log *l);
 // Loads the newest good producer state at or below log end and goes on from there.
 MUST_USE int log_load_producers(struct log *l);
-// Not durable, and never claims too much.
-MUST_USE int log_write_recovery_point(struct log *l);
-MUST_USE int log_write_durable_point(struct log *l);
-int64_t log_read_recovery_point(struct log *l); // 0: none; -1: a crash tore it
-MUST_USE int log_write_metadata(struct log *l, struct uuid topic_id, struct disk_file **ret_file);
-MUST_USE int log_open_metadata(struct log *l, struct disk_file **ret_file);
+// Writes a file without making it durable: a crash may leave it missing, empty or torn.
+MUST_USE int log_write_lazily(struct log *l, const char *name, const struct buf *content);
+void text_end_with_crc(struct buf *text); // what text_crc_fits() looks for
+bool text_crc_fits(struct bytes content); // terminated
+MUST_USE int log_write_metadata(struct log *l, struct disk_file **ret_file);
 // 0 with *ret_is_other, or -errno.
-MUST_USE int log_read_metadata(struct log *l, struct uuid topic_id, bool *ret_is_other,
-                               bool *ret_is_missing);
+MUST_USE int log_read_metadata(struct log *l, bool *ret_is_other, bool *ret_is_missing);
 
-struct log_mark {
-    int64_t start, end;
-    uint64_t active_size;
-};
-MUST_USE int log_write_mark(struct log *l);
-MUST_USE int log_remove_mark(struct log *l); // fine when there is none
-MUST_USE int log_read_mark(struct log *l, struct log_mark *ret_mark);
+// log_checkpoint.c. False when there is none that is whole.
+bool log_read_checkpoint(struct log *l, struct log_checkpoint *ret);
+// Durable: retention removes nothing that is not below it.
+MUST_USE int log_write_durable_point(struct log *l);
+int64_t log_read_durable_point(struct log *l); // 0: none; -1: damaged

@@ -14,10 +14,13 @@ struct opening {
     const struct log_open *args;
     struct log_report *report;
     bool is_new;        // the directory was made just now, or is to be made
-    bool is_clean;      // the mark of a clean stop was found
     size_t cut_segment; // the segment to cut; n_segments: none
     uint64_t cut_pos;
     int64_t first_scanned; // base of the first segment that was read
+    int64_t durable;       // offsets below were known to be
+    bool has_checkpoint;
+    bool is_damaged; // the file of the durable point
+    struct log_checkpoint checkpoint;
 };
 
 __attribute__((format(printf, 3, 4))) static int say(struct opening *o, int error,
@@ -36,24 +39,6 @@ static int say_io(struct opening *o, int error, const char *what)
     if (error < 0 && !o->report->text[0])
         say(o, error, "%s: %s: %s", o->l->dir, what, strerror(-error));
     return error;
-}
-
-// The next sync covers the directory's own name, too.
-static int remember_parent(struct log *l)
-{
-    char *parent = strdup(l->dir);
-    CHECK(parent);
-    char *slash = strrchr(parent, '/');
-    if (slash)
-        slash[slash == parent ? 1 : 0] = 0;
-    struct disk_file *f;
-    int r = disk_open(l->disk, slash ? parent : ".", DISK_DIR, &f);
-    free(parent);
-    if (r < 0)
-        return r;
-    log_remember_unsynced(l, f);
-    disk_close(f);
-    return 0;
 }
 
 // Whose directory it is stays known until nothing else is left in it, whenever the power fails:
@@ -92,7 +77,7 @@ static int dir_look(struct opening *o, bool is_there)
     bool is_other = false, is_missing;
     int r = 0;
     if (is_there)
-        r = log_read_metadata(o->l, o->args->topic_id, &is_other, &is_missing);
+        r = log_read_metadata(o->l, &is_other, &is_missing);
     o->is_new = !is_there || is_other;
     return say_io(o, r, "cannot be read");
 }
@@ -110,31 +95,23 @@ static int dir_open(struct opening *o)
         r = disk_mkdir(l->disk, l->dir);
         o->is_new = true;
     }
-    if (r == 0)
-        r = disk_open(l->disk, l->dir, DISK_DIR, &l->dir_file);
     // After a crash nobody knows which names were durable.
-    if (r == 0 && (o->is_new || !o->args->was_clean)) {
-        l->dir_changed = true;
-        r = remember_parent(l);
-    }
+    l->is_unborn = o->is_new || !o->args->was_clean;
     bool is_other, is_missing;
     if (r == 0)
-        r = log_read_metadata(l, o->args->topic_id, &is_other, &is_missing);
+        r = log_read_metadata(l, &is_other, &is_missing);
     if (r < 0)
         return say_io(o, r, "cannot be opened");
     if (is_other) {
         say(o, 0, "%s: held the rest of a deleted topic, removed", l->dir);
         r = dir_empty(l->disk, l->dir);
+        o->is_new = true;
     }
     struct disk_file *f = NULL;
     if (r == 0 && (is_other || is_missing)) {
-        r = log_write_metadata(l, o->args->topic_id, &f);
-        l->dir_changed = l->is_dirty = true;
-    } else if (r == 0 && !o->args->was_clean) {
-        r = log_open_metadata(l, &f);
+        r = log_write_metadata(l, &f);
+        l->is_unborn = true;
     }
-    if (r == 0 && f)
-        log_remember_unsynced(l, f);
     disk_close(f);
     return say_io(o, r, "cannot be written");
 }
@@ -143,7 +120,12 @@ static int load_epochs(struct opening *o)
 {
     struct log *l = o->l;
     int r = epochs_load(&l->epochs, l->disk, l->dir);
-    if (r == -ENOENT && o->args->leader_epoch == 0) {
+    l->has_epochs_file = r == 0;
+    // Before another epoch began nobody needed the file, and nobody made it durable.
+    if ((r == -ENOENT || r == -EBADMSG) && o->args->leader_epoch == 0) {
+        if (r == -EBADMSG)
+            say(o, 0, "%s/%s: damaged, and written anew", l->dir, EPOCHS_FILE);
+        epochs_free(&l->epochs);
         epochs_add(&l->epochs, 0, 0, 0);
         return 0;
     }
@@ -153,21 +135,15 @@ static int load_epochs(struct opening *o)
     return say_io(o, r, "epochs cannot be read");
 }
 
-static int64_t durable_upto(const struct opening *o)
-{
-    int64_t point = log_read_recovery_point(o->l);
-    return point > o->args->synced ? point : o->args->synced;
-}
-
 static int make_first(struct opening *o, int64_t base)
 {
     struct log *l = o->l;
-    struct segment *s = segment_new(l->disk, l->dir, base, o->args->now_ms);
+    struct segment *s = segment_new(l->disk, l->files, l->dir, base, o->args->now_ms);
     int r = segment_create(s);
     log_add_segment(l, s);
     memmove(l->segments + 1, l->segments, (l->n_segments - 1) * sizeof *l->segments);
     l->segments[0] = s;
-    l->dir_changed = l->is_dirty = true;
+    l->dir_changed = true;
     s->is_loaded = true;
     return say_io(o, r, "cannot be written");
 }
@@ -176,9 +152,9 @@ static int make_first(struct opening *o, int64_t base)
 static int check_first(struct opening *o)
 {
     struct log *l = o->l;
-    int64_t durable = durable_upto(o), base = l->segments[0]->base;
-    int64_t expected = durable > o->args->log_start ? durable : o->args->log_start;
-    if (base <= expected || log_read_recovery_point(l) < 0)
+    int64_t base = l->segments[0]->base;
+    int64_t expected = o->durable > o->args->log_start ? o->durable : o->args->log_start;
+    if (base <= expected || o->is_damaged)
         return 0;
     if (!o->args->power_lost)
         return say(o, -ENOENT, "%s: the segments before offset %" PRId64 " are missing", l->dir,
@@ -206,7 +182,7 @@ static int list_segments(struct opening *o)
         if (dot != names[i] + 20 || strcmp(dot, ".log") != 0)
             continue;
         r = disk_stat(l->disk, arena_printf(a, "%s/%s", l->dir, names[i]), &st);
-        struct segment *s = segment_new(l->disk, l->dir, base, o->args->now_ms);
+        struct segment *s = segment_new(l->disk, l->files, l->dir, base, o->args->now_ms);
         s->size = st.size;
         s->modified_ms = st.modified_ms;
         log_add_segment(l, s);
@@ -236,11 +212,23 @@ static int open_clean(struct opening *o, const struct log_mark *mark)
 {
     struct log *l = o->l;
     struct segment *s = log_active(l);
-    if (s->size != mark->active_size)
+    if (s->size != mark->active_bytes)
         return say(o, -EBADMSG,
                    "%s/%020" PRId64 ".log: has %" PRIu64 " bytes, but was left with %" PRIu64,
-                   l->dir, s->base, s->size, mark->active_size);
-    int r = segment_open(s, true, l->config.index_interval_bytes);
+                   l->dir, s->base, s->size, mark->active_bytes);
+    const struct segment_state *known = &o->checkpoint.active;
+    bool is_known = s->size == 0 ||
+                    (o->has_checkpoint && known->bytes == s->size && segment_use_state(s, known));
+    s->is_loaded = s->keeps_indexes = true;
+    int r = 0;
+    if (is_known && s->size > 0)
+        l->checkpoint = *known;
+    if (!is_known) {
+        say(o, 0, "%s/%020" PRId64 ": its index was not what was left, made anew", l->dir, s->base);
+        r = log_segment_ready(l, s);
+        if (r == 0)
+            r = segment_rebuild(s, l->config.index_interval_bytes);
+    }
     if (r < 0)
         return say_io(o, r, "cannot be opened");
     l->end = end_of(l);
@@ -318,21 +306,38 @@ static int judge(struct opening *o, size_t i, struct window *w, uint64_t pos, in
     return 0;
 }
 
-// Reads every batch of a segment; what is good goes into its indexes.
+// Whether the checkpoint says how the active segment began: a power cut may have taken what was
+// not durable then.
+static bool may_resume(const struct opening *o)
+{
+    return o->has_checkpoint && (!o->args->power_lost || o->checkpoint.active.end <= o->durable);
+}
+
+// Reads every batch of a segment, or of the active one those behind the checkpoint; what is good
+// goes into its indexes.
 static int scan(struct opening *o, size_t i, int64_t durable)
 {
     struct log *l = o->l;
     struct segment *s = l->segments[i];
-    char path[SEGMENT_PATH_BYTES];
     struct window w = {0};
-    segment_path(s, "log", path);
-    segment_shut(s);
-    int r = disk_open(l->disk, path, DISK_WRITE, &s->file);
+    uint64_t bytes = s->size;
+    bool is_active = i + 1 == l->n_segments;
+    s->keeps_indexes = true;
+    if (!is_active || !may_resume(o) || !segment_use_state(s, &o->checkpoint.active)) {
+        segment_shut(s);
+        segment_forget_indexes(s);
+        s->size = 0;
+        s->is_loaded = s->keeps_indexes = true;
+    }
+    if (s->size > 0)
+        l->checkpoint = o->checkpoint.active;
+    if (s->size == bytes)
+        return 0;
+    int r = segment_open_file(s, true);
     if (r == 0)
         r = window_open(&w, s->file);
-    segment_forget_indexes(s);
-    s->size = 0;
-    s->is_loaded = true;
+    if (r == 0)
+        o->report->read_bytes += w.size - s->size;
     while (r == 0 && s->size < w.size) {
         struct batch_header h;
         bool is_valid;
@@ -377,7 +382,7 @@ static int check_sealed(struct opening *o, size_t i)
 static int scan_tail(struct opening *o)
 {
     struct log *l = o->l;
-    int64_t durable = durable_upto(o);
+    int64_t durable = o->durable;
     size_t first = log_segment_index(l, durable);
     int r = 0;
     o->cut_segment = l->n_segments;
@@ -419,8 +424,12 @@ static int apply_cut(struct opening *o)
 {
     struct log *l = o->l;
     int r = 0;
-    if (o->cut_segment < l->n_segments && !disk_is_read_only(l->disk))
-        r = disk_truncate(l->segments[o->cut_segment]->file, o->cut_pos);
+    if (o->cut_segment < l->n_segments && !disk_is_read_only(l->disk)) {
+        struct segment *s = l->segments[o->cut_segment];
+        r = log_segment_ready(l, s);
+        if (r == 0)
+            r = disk_truncate(s->file, o->cut_pos);
+    }
     // What lies behind the cut goes, and segments that were begun and hold nothing.
     while (r == 0 && l->n_segments > 1 &&
            (l->n_segments > o->cut_segment + 1 || log_active(l)->size == 0)) {
@@ -467,16 +476,21 @@ static int settle(struct opening *o)
     int r = 0;
     for (size_t i = 0; i + 1 < l->n_segments && r == 0; i++) {
         struct segment *s = l->segments[i];
-        if (!s->file)
+        if (s->base < o->first_scanned)
             continue;
-        r = disk_sync(s->file);
+        r = log_segment_ready(l, s);
         if (r == 0)
-            r = segment_write_indexes_durably(s);
+            r = disk_sync(s->file);
+        if (r == 0)
+            r = segment_seal_indexes(s);
+        s->keeps_indexes = false;
     }
     l->synced = -1;
+    if (r == 0) // it is not open when the checkpoint told all of it
+        r = log_segment_ready(l, log_active(l));
     if (r == 0)
         r = log_sync(l);
-    return r < 0 ? r : log_write_recovery_point(l);
+    return r < 0 ? r : log_write_checkpoint(l);
 }
 
 static int open_unclean(struct opening *o)
@@ -490,15 +504,19 @@ static int open_unclean(struct opening *o)
         l->n_segments == 1 && log_active(l)->size == 0 && o->cut_segment == l->n_segments;
     // A new epoch is durable before it is told of, and so is the way to its file.
     bool needs_names = !is_empty || begins_epoch(o, end_of(l));
-    l->is_dirty = true;
+    size_t n_before = l->n_segments;
+    bool was_durable = o->durable > 0 && o->cut_segment == n_before;
     r = apply_cut(o);
     l->end = end_of(l);
     l->start = l->segments[0]->base;
-    if (r == 0 && needs_names && !disk_is_read_only(l->disk))
-        r = settle(o);
+    was_durable = was_durable && l->n_segments == n_before && o->durable >= l->end &&
+                  o->report->read_bytes == 0;
     l->synced = l->end;
+    // Before the checkpoint, which says again what they are.
     if (r == 0 && !disk_is_read_only(l->disk))
         r = log_load_producers(l);
+    if (r == 0 && needs_names && !was_durable && !disk_is_read_only(l->disk))
+        r = settle(o);
     if (r == 0)
         r = skip_to_mark(o);
     l->synced = l->end;
@@ -511,7 +529,7 @@ static int open_nothing(struct opening *o)
     struct log *l = o->l;
     if (l->epochs.n == 0)
         epochs_add(&l->epochs, 0, 0, 0);
-    struct segment *s = segment_new(l->disk, l->dir, 0, o->args->now_ms);
+    struct segment *s = segment_new(l->disk, l->files, l->dir, 0, o->args->now_ms);
     s->is_loaded = true;
     log_add_segment(l, s);
     int r = skip_to_mark(o);
@@ -519,25 +537,37 @@ static int open_nothing(struct opening *o)
     return r;
 }
 
+static void read_checkpoint(struct opening *o)
+{
+    struct log *l = o->l;
+    o->has_checkpoint = log_read_checkpoint(l, &o->checkpoint);
+    l->recovery_point = o->has_checkpoint ? o->checkpoint.durable : 0;
+    l->durable_point = log_read_durable_point(l);
+    o->is_damaged = l->durable_point < 0;
+    o->durable = o->args->synced;
+    if (o->durable < l->recovery_point)
+        o->durable = l->recovery_point;
+    if (o->durable < l->durable_point)
+        o->durable = l->durable_point;
+}
+
 static int open_all(struct opening *o)
 {
     struct log *l = o->l;
-    struct log_mark mark;
     int r = dir_open(o);
     bool is_there = !o->is_new || !disk_is_read_only(l->disk);
     if (r == 0 && is_there)
         r = load_epochs(o);
+    read_checkpoint(o);
     if (r == 0 && is_there)
         r = list_segments(o);
     if (r < 0)
         return r;
-    int found = o->args->was_clean && !o->is_new ? log_read_mark(l, &mark) : -ENOENT;
-    if (found < 0 && found != -ENOENT)
-        return say_io(o, found, "clean-stop cannot be read");
+    const struct log_mark *mark = o->args->was_clean && !o->is_new ? o->args->mark : NULL;
     if (l->n_segments == 0)
         r = open_nothing(o);
     else
-        r = found == 0 ? open_clean(o, &mark) : open_unclean(o);
+        r = mark ? open_clean(o, mark) : open_unclean(o);
     if (r < 0)
         return r;
     if (o->args->log_start > l->start)
@@ -552,6 +582,10 @@ int log_open(const struct log_open *args, struct log **ret_log, struct log_repor
     struct log *l = calloc(1, sizeof *l);
     CHECK(l);
     l->disk = args->disk;
+    l->files = args->files;
+    l->owner = args->owner;
+    l->topic_id = args->topic_id;
+    list_init(&l->dirty);
     l->dir = strdup(args->dir);
     CHECK(l->dir);
     l->config = args->config;

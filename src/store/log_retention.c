@@ -6,7 +6,6 @@ void log_trim(struct log *l, int64_t offset)
     if (offset <= l->start)
         return;
     l->start = offset;
-    l->is_dirty = true;
 }
 
 static bool is_expired(const struct log *l, const struct segment *s, int64_t now_ms)
@@ -33,18 +32,23 @@ static int remove_first(struct log *l)
     if (r == 0 && l->durable_point < next)
         r = log_write_durable_point(l);
     if (r == 0)
+        r = log_open_dir(l);
+    if (r == 0)
         r = segment_unlink(s);
     if (r == 0)
         r = disk_sync(l->dir_file);
     if (r < 0)
         return l->broken = r;
+    if (!l->dir_changed && !l->dir_syncing) {
+        disk_close(l->dir_file);
+        l->dir_file = NULL;
+    }
     segment_free(s);
     l->n_segments--;
     for (size_t i = 0; i < l->n_segments; i++)
         l->segments[i] = l->segments[i + 1];
     if (l->start < l->segments[0]->base)
         l->start = l->segments[0]->base;
-    l->is_dirty = true;
     return 0;
 }
 
@@ -57,7 +61,7 @@ int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_st
     for (;;) {
         struct segment *s = l->segments[0];
         bool is_active = l->n_segments == 1;
-        int r = log_segment_ready(l, s);
+        int r = s->is_loaded ? 0 : log_segment_ready(l, s);
         if (r < 0)
             return r;
         int64_t end = is_active ? l->end : l->segments[1]->base;

@@ -1,5 +1,6 @@
 #include "store/segment.h"
 
+#include "store/log_private.h"
 #include "wire/crc32c.h"
 
 #include <errno.h>
@@ -11,11 +12,13 @@
 // The crc of a batch is computed in pieces, so that a lying length costs no memory.
 #define CRC_CHUNK_BYTES (128u << 10)
 
-struct segment *segment_new(struct disk *d, const char *dir, int64_t base, int64_t now_ms)
+struct segment *segment_new(struct disk *d, struct files *files, const char *dir, int64_t base,
+                            int64_t now_ms)
 {
     struct segment *s = calloc(1, sizeof *s);
     CHECK(s);
     *s = (struct segment){.disk = d,
+                          .files = files,
                           .dir = dir,
                           .base = base,
                           .end = base,
@@ -24,26 +27,46 @@ struct segment *segment_new(struct disk *d, const char *dir, int64_t base, int64
                           .first_timestamp_ms = -1,
                           .created_ms = now_ms,
                           .modified_ms = now_ms};
+    list_init(&s->idle);
     return s;
 }
 
 void segment_forget_indexes(struct segment *s)
 {
     s->n_offsets = s->n_times = 0;
+    s->offsets_saved = s->times_saved = (struct index_saved){0};
     s->bytes_since_index = 0;
     s->max_timestamp_ms = s->max_timestamp_offset = s->first_timestamp_ms = -1;
     s->end = s->base;
 }
 
-void segment_shut(struct segment *s)
+static void drop_file(struct segment *s)
 {
+    if (!s->file)
+        return;
+    files_closing(s->files, s);
     disk_close(s->file);
     s->file = NULL;
+}
+
+void segment_close_file(struct segment *s)
+{
+    if (s->keeps_indexes)
+        drop_file(s);
+    else
+        segment_shut(s);
+}
+
+void segment_shut(struct segment *s)
+{
+    drop_file(s);
+    s->keeps_indexes = false;
     free(s->offsets);
     free(s->times);
     s->offsets = NULL;
     s->times = NULL;
     s->n_offsets = s->cap_offsets = s->n_times = s->cap_times = 0;
+    s->offsets_saved = s->times_saved = (struct index_saved){0};
 }
 
 void segment_free(struct segment *s)
@@ -59,14 +82,41 @@ void segment_path(const struct segment *s, const char *suffix, char ret_path[SEG
     snprintf(ret_path, SEGMENT_PATH_BYTES, "%s/%020" PRId64 ".%s", s->dir, s->base, suffix);
 }
 
-int segment_create(struct segment *s)
+static int open_file(struct segment *s, unsigned flags)
 {
+    CHECK(!s->file);
     char path[SEGMENT_PATH_BYTES];
     segment_path(s, "log", path);
-    return disk_open(s->disk, path, DISK_WRITE | DISK_CREATE, &s->file);
+    int r = files_room(s->files);
+    if (r == 0)
+        r = disk_open(s->disk, path, flags, &s->file);
+    if (r == 0)
+        files_opened(s->files, s);
+    return r;
 }
 
-static void add_offset(struct segment *s, uint32_t relative_offset, uint32_t position)
+int segment_create(struct segment *s)
+{
+    int r = open_file(s, DISK_WRITE | DISK_CREATE);
+    s->keeps_indexes = r == 0;
+    return r;
+}
+
+int segment_open_file(struct segment *s, bool writable)
+{
+    int r = open_file(s, writable ? DISK_WRITE : DISK_READ);
+    uint64_t size = 0;
+    if (r == 0 && s->keeps_indexes)
+        r = disk_size(s->file, &size);
+    // Nobody but us may have changed it in between.
+    if (r == 0 && s->keeps_indexes && size < s->size)
+        r = -EBADMSG;
+    if (r < 0)
+        drop_file(s);
+    return r;
+}
+
+void segment_add_offset(struct segment *s, uint32_t relative_offset, uint32_t position)
 {
     if (s->n_offsets == s->cap_offsets) {
         s->cap_offsets = s->cap_offsets ? s->cap_offsets * 2 : 16;
@@ -76,7 +126,7 @@ static void add_offset(struct segment *s, uint32_t relative_offset, uint32_t pos
     s->offsets[s->n_offsets++] = (struct offset_entry){relative_offset, position};
 }
 
-static void add_time(struct segment *s, int64_t timestamp_ms, uint32_t relative_offset)
+void segment_add_time(struct segment *s, int64_t timestamp_ms, uint32_t relative_offset)
 {
     // Kafka's time index only ever rises.
     if (s->n_times && s->times[s->n_times - 1].timestamp_ms >= timestamp_ms)
@@ -101,9 +151,9 @@ static void index_batch(struct segment *s, const struct batch_header *h, uint64_
         s->max_timestamp_offset = last;
     }
     if (s->bytes_since_index > (uint32_t)index_interval_bytes) {
-        add_offset(s, (uint32_t)(last - s->base), (uint32_t)pos);
+        segment_add_offset(s, (uint32_t)(last - s->base), (uint32_t)pos);
         if (s->max_timestamp_ms >= 0)
-            add_time(s, s->max_timestamp_ms, (uint32_t)(s->max_timestamp_offset - s->base));
+            segment_add_time(s, s->max_timestamp_ms, (uint32_t)(s->max_timestamp_offset - s->base));
         s->bytes_since_index = 0;
     }
     s->bytes_since_index += h->bytes;
@@ -116,146 +166,19 @@ void segment_add(struct segment *s, const struct batch_header *h, int32_t index_
     s->size += h->bytes;
 }
 
-static int write_file(struct segment *s, const char *suffix, const struct buf *content,
-                      struct disk_file **ret_file)
-{
-    char path[SEGMENT_PATH_BYTES];
-    segment_path(s, suffix, path);
-    struct disk_file *f;
-    int r = disk_open(s->disk, path, DISK_WRITE | DISK_CREATE, &f);
-    if (r < 0)
-        return r;
-    r = disk_truncate(f, 0);
-    if (r == 0 && content->len)
-        r = disk_pwrite(f, content->ptr, content->len, 0);
-    if (r < 0)
-        disk_close(f);
-    else
-        *ret_file = f;
-    return r;
-}
-
-int segment_write_indexes(struct segment *s, struct disk_file *ret_files[2])
-{
-    struct buf b = {0};
-    // The last entry names the greatest timestamp of all: retention and lookups rely on it.
-    if (s->max_timestamp_ms >= 0)
-        add_time(s, s->max_timestamp_ms, (uint32_t)(s->max_timestamp_offset - s->base));
-    for (size_t i = 0; i < s->n_offsets; i++) {
-        uint8_t *p = buf_extend(&b, SEGMENT_OFFSET_ENTRY);
-        pack_u32(p, s->offsets[i].relative_offset);
-        pack_u32(p + 4, s->offsets[i].position);
-    }
-    struct disk_file *offsets_file, *times_file;
-    int r = write_file(s, "index", &b, &offsets_file);
-    if (r < 0) {
-        buf_free(&b);
-        return r;
-    }
-    buf_clear(&b);
-    for (size_t i = 0; i < s->n_times; i++) {
-        uint8_t *p = buf_extend(&b, SEGMENT_TIME_ENTRY);
-        pack_u64(p, (uint64_t)s->times[i].timestamp_ms);
-        pack_u32(p + 8, s->times[i].relative_offset);
-    }
-    r = write_file(s, "timeindex", &b, &times_file);
-    buf_free(&b);
-    if (r < 0) {
-        disk_close(offsets_file);
-        return r;
-    }
-    ret_files[0] = offsets_file;
-    ret_files[1] = times_file;
-    return 0;
-}
-
-int segment_write_indexes_durably(struct segment *s)
-{
-    struct disk_file *files[2];
-    int r = segment_write_indexes(s, files);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < 2; i++) {
-        if (r == 0)
-            r = disk_sync(files[i]);
-        disk_close(files[i]);
-    }
-    return r;
-}
-
 int segment_unlink(struct segment *s)
 {
-    static const char *const suffixes[] = {"index", "timeindex", "log"};
+    static const char *const suffixes[] = {"index", "timeindex", "state", "log"};
     char path[SEGMENT_PATH_BYTES];
     int r = 0;
-    for (size_t i = 0; i < 3 && (r == 0 || r == -ENOENT); i++) {
+    for (size_t i = 0; i < 4 && (r == 0 || r == -ENOENT); i++) {
         segment_path(s, suffixes[i], path);
         r = disk_unlink(s->disk, path);
     }
     return r == -ENOENT ? 0 : r;
 }
 
-static int read_index(struct segment *s, const char *suffix, struct arena *a,
-                      struct bytes *ret_content)
-{
-    char path[SEGMENT_PATH_BYTES];
-    segment_path(s, suffix, path);
-    // No index is larger than one entry for each header that fits.
-    return disk_read_file(s->disk, path, (size_t)(s->size / BATCH_HEADER_BYTES + 2) * 12, a,
-                          ret_content);
-}
-
-// Loads both indexes; false when they do not fit the segment.
-static bool load_indexes(struct segment *s, struct arena *a)
-{
-    struct bytes offsets, times;
-    if (read_index(s, "index", a, &offsets) < 0 || read_index(s, "timeindex", a, &times) < 0)
-        return false;
-    if (offsets.len % SEGMENT_OFFSET_ENTRY || times.len % SEGMENT_TIME_ENTRY)
-        return false;
-    for (size_t i = 0; i < offsets.len; i += SEGMENT_OFFSET_ENTRY) {
-        uint32_t relative = unpack_u32(offsets.ptr + i), pos = unpack_u32(offsets.ptr + i + 4);
-        const struct offset_entry *last = s->n_offsets ? &s->offsets[s->n_offsets - 1] : NULL;
-        if (pos >= s->size ||
-            (last && (pos <= last->position || relative <= last->relative_offset)))
-            return false;
-        add_offset(s, relative, pos);
-    }
-    for (size_t i = 0; i < times.len; i += SEGMENT_TIME_ENTRY) {
-        size_t before = s->n_times;
-        add_time(s, (int64_t)unpack_u64(times.ptr + i), unpack_u32(times.ptr + i + 8));
-        if (s->n_times == before)
-            return false;
-    }
-    if (s->size > 0 && s->n_times == 0)
-        return false;
-    if (s->n_times) {
-        s->max_timestamp_ms = s->times[s->n_times - 1].timestamp_ms;
-        s->max_timestamp_offset = s->base + s->times[s->n_times - 1].relative_offset;
-    }
-    return true;
-}
-
-// The end and first timestamp of a segment whose indexes were loaded.
-static int find_end(struct segment *s)
-{
-    struct walk w;
-    walk_start(&w, s, 0);
-    int r = walk_read(&w);
-    if (r <= 0)
-        return r;
-    s->first_timestamp_ms = w.header.max_timestamp_ms;
-    walk_start(&w, s, segment_entry_before(s, s->size, INT64_MAX, 0));
-    uint64_t from = w.pos;
-    while ((r = walk_read(&w)) > 0) {
-        s->end = batch_header_end(&w.header);
-        walk_next(&w);
-    }
-    s->bytes_since_index = (uint32_t)(s->size - from);
-    return r;
-}
-
-static int rebuild(struct segment *s, int32_t index_interval_bytes)
+int segment_rebuild(struct segment *s, int32_t index_interval_bytes)
 {
     struct walk w;
     int r;
@@ -270,21 +193,23 @@ static int rebuild(struct segment *s, int32_t index_interval_bytes)
 
 int segment_open(struct segment *s, bool writable, int32_t index_interval_bytes)
 {
-    char path[SEGMENT_PATH_BYTES];
-    segment_path(s, "log", path);
-    int r = disk_open(s->disk, path, writable ? DISK_WRITE : DISK_READ, &s->file);
+    int r = open_file(s, writable ? DISK_WRITE : DISK_READ);
     if (r < 0)
         return r;
     r = disk_size(s->file, &s->size);
-    struct arena *a = arena_new();
-    segment_forget_indexes(s);
-    if (r == 0)
-        r = load_indexes(s, a) ? find_end(s) : rebuild(s, index_interval_bytes);
-    arena_free(a);
+    bool is_known = r == 0 && segment_load_indexes(s);
+    if (r == 0 && !is_known) {
+        r = segment_rebuild(s, index_interval_bytes);
+        s->was_rebuilt = true;
+        // So that it need not be done again; where that fails it is.
+        if (r == 0 && !writable)
+            (void)(segment_seal_indexes(s) == 0);
+    }
     if (r < 0)
         segment_shut(s);
     else
         s->is_loaded = true;
+    s->keeps_indexes = r == 0 && writable;
     return r;
 }
 

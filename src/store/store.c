@@ -1,6 +1,8 @@
 #include "store/store.h"
 
 #include "base/buf.h"
+#include "base/map.h"
+#include "store/log.h"
 #include "wire/crc32c.h"
 
 #include <errno.h>
@@ -11,8 +13,11 @@
 #include <string.h>
 
 #define JOURNAL_NAME "__tally_journal"
-// meta and clean are a few lines.
-#define META_MAX_BYTES 4096
+#define META_MAX_BYTES 4096 // a few lines
+// A line for each log; more than any number of them that can be served.
+#define CLEAN_MAX_BYTES (1u << 30)
+#define CRC_LINE_BYTES 14 // the last of our text files
+#define LOG_NAME_MAX 255  // of a directory
 
 struct store {
     struct disk *disk;
@@ -23,6 +28,9 @@ struct store {
     struct uuid boot_id;
     uint64_t reserve_bytes;
     bool has_space;
+    struct map *marks;    // directory name -> struct log_mark, owned
+    struct buf new_marks; // lines of the next marker
+    uint64_t room_bytes;  // free above the reserve when it was asked last, less what was taken
 };
 
 struct opening {
@@ -72,15 +80,17 @@ static int write_text(struct store *s, const char *name, struct buf *text)
     return r;
 }
 
-static int read_text(struct opening *o, const char *name, const char **ret_text)
+static int read_text(struct opening *o, const char *name, size_t max, const char **ret_text)
 {
     const char *path = arena_printf(o->arena, "%s/%s", o->store->dir, name);
     struct bytes content;
-    int r = disk_read_file(o->store->disk, path, META_MAX_BYTES, o->arena, &content);
+    int r = disk_read_file(o->store->disk, path, max, o->arena, &content);
     if (r < 0)
         return r == -ENOENT ? r : refuse(o, r, "%s: cannot be read: %s", path, strerror(-r));
     *ret_text = (const char *)content.ptr;
-    const char *crc_line = strstr(*ret_text, "\ncrc ");
+    const char *crc_line = content.len > CRC_LINE_BYTES
+                               ? strstr(*ret_text + content.len - CRC_LINE_BYTES, "\ncrc ")
+                               : NULL;
     uint32_t crc = 0;
     if (!crc_line || sscanf(crc_line, "\ncrc %8" SCNx32, &crc) != 1 ||
         crc != crc32c(0, content.ptr, (size_t)(crc_line + 1 - *ret_text)))
@@ -94,7 +104,7 @@ static int read_meta(struct opening *o)
     const char *text;
     int version;
     char cluster[33], boot[33];
-    int r = read_text(o, "meta", &text);
+    int r = read_text(o, "meta", META_MAX_BYTES, &text);
     if (r < 0)
         return r;
     if (sscanf(text, "tally data directory\nversion %d\n", &version) != 1)
@@ -110,11 +120,62 @@ static int read_meta(struct opening *o)
     return 0;
 }
 
+// "log NAME START END BYTES" each; the crc of the whole was good.
+static void read_marks(struct store *s, const char *text)
+{
+    for (const char *at = text, *end; (end = strchr(at, '\n')); at = end + 1) {
+        // One line by itself: sscanf() looks for the end of all it is given.
+        char line[LOG_NAME_MAX + 100], name[LOG_NAME_MAX + 1];
+        struct log_mark m;
+        if ((size_t)(end - at) >= sizeof line)
+            continue;
+        memcpy(line, at, (size_t)(end - at));
+        line[end - at] = 0;
+        if (sscanf(line, "log %255s %" SCNd64 " %" SCNd64 " %" SCNu64, name, &m.start, &m.end,
+                   &m.active_bytes) != 4)
+            continue;
+        struct log_mark *mark = malloc(sizeof *mark);
+        CHECK(mark);
+        *mark = m;
+        free(map_put(s->marks, (struct bytes){(const uint8_t *)name, strlen(name)}, mark));
+    }
+}
+
+static void forget_marks(struct store *s)
+{
+    void *mark;
+    for (size_t it = 0; map_next(s->marks, &it, NULL, &mark);)
+        free(mark);
+    map_free(s->marks);
+    s->marks = map_new();
+}
+
+static void name_of(struct str topic, int32_t partition, char ret_name[LOG_NAME_MAX + 1])
+{
+    snprintf(ret_name, LOG_NAME_MAX + 1, "%.*s-%" PRId32, STR_FMT(topic), partition);
+}
+
+const struct log_mark *store_log_mark(const struct store *s, struct str topic, int32_t partition)
+{
+    char name[LOG_NAME_MAX + 1];
+    name_of(topic, partition, name);
+    return map_get(s->marks, (struct bytes){(const uint8_t *)name, strlen(name)});
+}
+
+void store_add_log_mark(struct store *s, struct str topic, int32_t partition,
+                        const struct log_mark *mark)
+{
+    char name[LOG_NAME_MAX + 1];
+    name_of(topic, partition, name);
+    buf_printf(&s->new_marks, "log %s %" PRId64 " %" PRId64 " %" PRIu64 "\n", name, mark->start,
+               mark->end, mark->active_bytes);
+}
+
 static int read_clean(struct opening *o)
 {
     const char *text;
     int64_t position;
-    int r = read_text(o, "clean", &text);
+    int r = read_text(o, "clean", CLEAN_MAX_BYTES, &text);
     if (r == -ENOENT)
         return 0;
     if (r < 0)
@@ -123,6 +184,7 @@ static int read_clean(struct opening *o)
         return refuse(o, -EBADMSG, "%s/clean: damaged", o->store->dir);
     o->store->start.was_clean = true;
     o->store->start.journal_position = position;
+    read_marks(o->store, text);
     return 0;
 }
 
@@ -207,6 +269,7 @@ int store_open(const struct store_config *config, struct store **ret_store,
     s->dir = strdup(config->dir);
     s->reserve_bytes = config->reserve_bytes ? config->reserve_bytes : STORE_RESERVE_BYTES;
     s->start.journal_position = -1;
+    s->marks = map_new();
     CHECK(s->dir);
     CHECK(asprintf(&s->journal_dir, "%s/%s", s->dir, JOURNAL_NAME) > 0);
     struct opening o = {
@@ -253,6 +316,7 @@ static int sync_parent(struct store *s)
 
 int store_ready(struct store *s)
 {
+    forget_marks(s); // they are no longer true
     int r = 0;
     if (s->start.was_clean) {
         char *path;
@@ -280,6 +344,9 @@ void store_close(struct store *s)
     if (!s)
         return;
     disk_close(s->lock);
+    forget_marks(s);
+    map_free(s->marks);
+    buf_free(&s->new_marks);
     free(s->journal_dir);
     free(s->dir);
     free(s);
@@ -289,6 +356,7 @@ int store_close_clean(struct store *s, uint64_t journal_position)
 {
     struct buf text = {0};
     buf_printf(&text, "clean stop\njournal %" PRIu64 "\n", journal_position);
+    buf_add(&text, s->new_marks.ptr, s->new_marks.len);
     int r = write_text(s, "clean", &text);
     store_close(s);
     return r;
@@ -316,7 +384,18 @@ int store_check_space(struct store *s)
     if (r < 0)
         return r;
     s->has_space = space.free_bytes >= s->reserve_bytes;
+    s->room_bytes = s->has_space ? space.free_bytes - s->reserve_bytes : 0;
     return 0;
+}
+
+bool store_has_room(struct store *s, uint64_t bytes)
+{
+    if (s->room_bytes < bytes && store_check_space(s) < 0)
+        return false;
+    if (s->room_bytes < bytes)
+        return false;
+    s->room_bytes -= bytes;
+    return true;
 }
 
 bool store_has_space(const struct store *s)

@@ -7,6 +7,7 @@
 #include "os/disk.h"
 
 struct store; // opaque
+struct log_mark;
 
 #define STORE_VERSION 1
 // Kept free so that commits, deletes and retention still work when the disk is full.
@@ -41,6 +42,11 @@ MUST_USE int store_open(const struct store_config *config, struct store **ret_st
 // one before it, and a new directory stays new. Durable when it returns.
 MUST_USE int store_ready(struct store *s);
 void store_close(struct store *s); // as a crash; NULL is fine
+// How the last clean stop left a log; NULL: it does not say, or the stop was not clean.
+const struct log_mark *store_log_mark(const struct store *s, struct str topic, int32_t partition);
+// For the next start: how a log is left. Goes with the marker.
+void store_add_log_mark(struct store *s, struct str topic, int32_t partition,
+                        const struct log_mark *mark);
 // After journal and logs are synced and closed: writes the clean marker, releases the lock.
 MUST_USE int store_close_clean(struct store *s, uint64_t journal_position);
 
@@ -49,7 +55,9 @@ const char *store_journal_dir(const struct store *s);
 // DIR/<topic>-<partition>, terminated, in the arena.
 char *store_log_dir(const struct store *s, struct arena *a, struct str topic, int32_t partition);
 
-// False while less than the reserve is free: then produce is refused and all else goes on. Asks
-// the file system at most once a call of store_check_space().
-MUST_USE int store_check_space(struct store *s);
-bool store_has_space(const struct store *s);
+// False while less than the reserve is free: then produce is refused and all else goes on.
+MUST_USE int store_check_space(struct store *s); // asks the file system
+bool store_has_space(const struct store *s);     // as it was asked last
+// Takes so many bytes off what was free above the reserve; asks the file system again when that is
+// used up. A fast producer fills a disk between two checks by the clock.
+bool store_has_room(struct store *s, uint64_t bytes);

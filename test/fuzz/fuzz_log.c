@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static struct log_mark left; // by the last clean stop
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void put(struct disk *d, const char *path, const uint8_t *data, size_t len)
@@ -90,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct log_open fresh = args;
         fresh.reserved_upto = 0;
         CHECK(log_open(&fresh, &l, &report) == 0);
-        CHECK(log_close_clean(l) == 0);
+        CHECK(log_close_clean(l, &left) == 0);
         buf_clear(&b);
         buf_add(&b, data + 1, size - 1);
     }
@@ -104,8 +106,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (log_open(&args, &l, &report) == 0) {
         read_all(l);
         int64_t end = log_end(l);
-        CHECK(log_close_clean(l) == 0);
+        CHECK(log_close_clean(l, &left) == 0);
         args.was_clean = true;
+        args.mark = &left;
         args.power_lost = false;
         if (log_open(&args, &l, &report) != 0) {
             fprintf(stderr, "a log closed cleanly does not open: %s\n", report.text);

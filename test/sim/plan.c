@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "os/disk_sim.h"
 #include "schema.h"
 #include "truth.h"
 #include "world.h"
@@ -13,6 +14,7 @@
 #define CONSUMERS_MAX 6
 #define PRODUCERS_MAX 3
 #define FAULT_EVERY_MS 4000 // on average
+#define FILES_MAX 40
 #define CHECK_EVERY_MS 5000
 #define DRAIN_MS 240000 // without faults, at the end, for everybody to finish
 
@@ -227,6 +229,9 @@ void plan_run(const struct sim_options *o, struct plan_result *ret)
     sim_init(s, o);
     s->truth = truth_new();
     p->may_cut_power = prng_chance(&s->prng, 50);
+    // Less than one for each partition: they are opened and closed all the time.
+    if (prng_chance(&s->prng, 50))
+        disk_sim_set_files_max(s->disk, FILES_MAX);
     sim_broker_start(s);
     if (!s->has_failed)
         make_topic(p);

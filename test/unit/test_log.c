@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+static struct log_mark left; // by the last clean stop
+
 static struct log_report report;
 static const struct uuid topic = {{7}};
 
@@ -177,19 +179,21 @@ static void several_batches_go_with_one_write(void **unused)
     struct log_span spans[3];
     size_t n_done;
     log_reserved(l, 100);
+    assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done), 0); // makes the directory the log's
+    assert_int_equal(log_sync(l), 0);
     uint64_t ops = disk_sim_ops(d);
     assert_int_equal(log_append(l, in, 3, 1000, spans, &n_done), 0);
     assert_int_equal(disk_sim_ops(d), ops + 1);
-    assert_int_equal(spans[2].base_offset, 3);
-    assert_int_equal(spans[2].end_offset, 6);
+    assert_int_equal(spans[2].base_offset, 4);
+    assert_int_equal(spans[2].end_offset, 7);
     // A full disk leaves nothing behind and does not stop the log.
     disk_sim_set_free(d, 100);
     assert_int_equal(log_append(l, in, 3, 1000, spans, &n_done), -ENOSPC);
     assert_int_equal(n_done, 0);
     disk_sim_set_free(d, 1 << 20);
     assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done), 0);
-    assert_int_equal(spans[0].base_offset, 6);
-    assert_string_equal(read_text(l, 0, 1 << 20, 7, true), "0-0 1-2 3-5 6-6");
+    assert_int_equal(spans[0].base_offset, 7);
+    assert_string_equal(read_text(l, 0, 1 << 20, 8, true), "0-0 1-1 2-3 4-6 7-7");
     // Any other failure does.
     disk_sim_fail_at(d, 0, -EIO);
     assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done), -EIO);
@@ -217,8 +221,9 @@ static void clean_stop_needs_no_scan_and_keeps_all(void **unused)
                                        .base_sequence = 2 * i});
     log_trim(l, 5);
     uint64_t bytes = log_bytes(l);
-    assert_int_equal(log_close_clean(l), 0);
+    assert_int_equal(log_close_clean(l, &left), 0);
     args.was_clean = true;
+    args.mark = &left;
     args.reserved_upto = 1000;
     for (int again = 0; again < 2; again++) {
         l = opened(&args);
@@ -236,7 +241,7 @@ static void clean_stop_needs_no_scan_and_keeps_all(void **unused)
         assert_int_equal(time, 1021);
         // Untouched logs cost nothing at the next clean stop.
         uint64_t ops = disk_sim_ops(d);
-        assert_int_equal(log_close_clean(l), 0);
+        assert_int_equal(log_close_clean(l, &left), 0);
         assert_int_equal(disk_sim_ops(d), ops);
     }
     // Something took bytes away, or added some.
@@ -300,8 +305,9 @@ static void times_are_found_exactly(void **unused)
         assert_int_equal(log_find_max_time(l, &offset, &time), 0);
         assert_int_equal(offset, max);
         assert_int_equal(time, times[max]);
-        assert_int_equal(log_close_clean(l), 0);
+        assert_int_equal(log_close_clean(l, &left), 0);
         args.was_clean = true;
+        args.mark = &left;
         args.reserved_upto = log_end(l = opened(&args));
     }
     log_close(l);
@@ -347,8 +353,9 @@ static void retention_removes_whole_segments(void **unused)
     assert_int_equal(log_retain(l, 60000, log_end(l), &moved), 0);
     assert_true(log_bytes(l) < 1000);
     int64_t end = log_end(l);
-    assert_int_equal(log_close_clean(l), 0);
+    assert_int_equal(log_close_clean(l, &left), 0);
     args.was_clean = true;
+    args.mark = &left;
     args.reserved_upto = 100;
     l = opened(&args);
     assert_int_equal(log_start(l), end);
@@ -420,8 +427,9 @@ static void epoch_ends_are_answered_as_kafka_does(void **unused)
     log_epoch_end(l, 0, &epoch, &end);
     assert_int_equal(epoch, 0);
     assert_int_equal(end, 15);
-    assert_int_equal(log_close_clean(l), 0);
+    assert_int_equal(log_close_clean(l, &left), 0);
     args.was_clean = true;
+    args.mark = &left;
     l = opened(&args);
     assert_int_equal(log_epoch(l), 5);
     log_close(l);

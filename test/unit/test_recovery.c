@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+static struct log_mark left; // by the last clean stop
+
 // What the owner of a log knows: the batches it appended, what was durable, what it reserved. The
 // reservation stands in the journal, which is durable before it is used.
 struct model {
@@ -34,9 +36,12 @@ struct model {
 
 static struct log_report report;
 
+static struct files *files; // of the test that wants few; else NULL
+
 static struct log_open args_of(struct disk *d, const struct model *m, bool power_lost)
 {
     struct log_open args = {.disk = d,
+                            .files = files,
                             .dir = "/t-0",
                             .topic_id = {{7}},
                             .config = log_config_default,
@@ -90,7 +95,7 @@ static void run_script(struct log *l, struct disk *d, struct model *m, struct pr
 {
     bool is_syncing = false;
     for (int i = 0; i < steps; i++) {
-        uint64_t what = prng_below(p, 12);
+        uint64_t what = prng_below(p, 13);
         int r = 0;
         struct disk_done done;
         bool moved;
@@ -107,6 +112,8 @@ static void run_script(struct log *l, struct disk *d, struct model *m, struct pr
             m->start = log_start(l) + (log_synced(l) - log_start(l)) / 4;
             log_trim(l, m->start);
             r = log_retain(l, 1000, log_synced(l), &moved);
+        } else if (what == 12) {
+            r = log_write_checkpoint(l);
         }
         m->synced = log_synced(l) > m->synced ? log_synced(l) : m->synced;
         if (r < 0)
@@ -229,6 +236,7 @@ static void crash_at_every_operation(void **unused)
 {
     (void)unused;
     for (uint64_t seed = 1; seed <= 4000; seed++) {
+        files = seed % 2 ? files_new(1 + seed % 4) : NULL;
         struct disk *d = disk_sim_new(seed);
         struct prng p;
         struct model *m = calloc(1, sizeof *m);
@@ -264,15 +272,110 @@ static void crash_at_every_operation(void **unused)
             m->synced = log_end(l);
             check_producer(l, m);
         }
-        assert_int_equal(log_close_clean(l), 0);
+        assert_int_equal(log_close_clean(l, &left), 0);
         disk_sim_power_cut(d);
         args = args_of(d, m, false);
         args.was_clean = true;
+        args.mark = &left;
         int r = log_open(&args, &l, &report);
         if (r < 0)
             fail_msg("%d %s", r, report.text);
         assert_false(report.scanned);
         check_log(l, m);
+        log_close(l);
+        free(m);
+        disk_free(d);
+        files_free(files);
+        files = NULL;
+    }
+}
+
+static void append_bytes(struct log *l, struct model *m, struct prng *p, uint64_t bytes)
+{
+    for (uint64_t until = log_bytes(l) + bytes; log_bytes(l) < until; m->n = 0)
+        assert_int_equal(append(l, m, p), 0);
+}
+
+// Small files and headers, beside what is counted.
+#define OTHER_BYTES 20000
+
+static void only_what_came_after_the_checkpoint_is_read(void **unused)
+{
+    (void)unused;
+    struct disk *d = disk_sim_new(1);
+    struct model *m = calloc(1, sizeof *m);
+    struct prng p;
+    prng_seed(&p, 1);
+    struct log_open args = args_of(d, m, false);
+    args.config.segment_bytes = 300000;
+    args.config.index_interval_bytes = 20000;
+    struct log *l;
+    assert_int_equal(log_open(&args, &l, &report), 0);
+    append_bytes(l, m, &p, 800000);
+    assert_int_equal(log_sync(l), 0);
+    assert_int_equal(log_write_checkpoint(l), 0);
+    assert_false(log_checkpoint_due(l));
+    uint64_t before = log_bytes(l);
+    append_bytes(l, m, &p, 3000);
+    uint64_t tail = log_bytes(l) - before;
+    assert_true(log_checkpoint_due(l));
+    assert_int_equal(log_unchecked_bytes(l), tail);
+    int64_t end = log_end(l);
+    log_close(l);
+    disk_sim_crash_process(d);
+
+    args.reserved_upto = m->reserved;
+    uint64_t read = disk_sim_bytes_read(d);
+    assert_int_equal(log_open(&args, &l, &report), 0);
+    assert_int_equal(report.read_bytes, tail);
+    assert_in_range(disk_sim_bytes_read(d) - read, tail, tail + OTHER_BYTES);
+    assert_int_equal(log_end(l), end);
+    assert_int_equal(log_close_clean(l, &left), 0);
+
+    args.was_clean = true;
+    args.mark = &left;
+    read = disk_sim_bytes_read(d);
+    assert_int_equal(log_open(&args, &l, &report), 0);
+    assert_false(report.scanned);
+    assert_int_equal(report.read_bytes, 0);
+    assert_in_range(disk_sim_bytes_read(d) - read, 0, OTHER_BYTES);
+    assert_int_equal(log_end(l), end);
+    log_close(l);
+    free(m);
+    disk_free(d);
+}
+
+static void a_checkpoint_that_does_not_fit_is_passed_over(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {"checkpoint", "00000000000000000000.index",
+                                        "00000000000000000000.timeindex"};
+    for (size_t i = 0; i < 3; i++) {
+        struct disk *d = disk_sim_new(1);
+        struct model *m = calloc(1, sizeof *m);
+        struct prng p;
+        prng_seed(&p, 1);
+        struct log_open args = args_of(d, m, false);
+        args.config.segment_bytes = 1 << 20;
+        struct log *l;
+        assert_int_equal(log_open(&args, &l, &report), 0);
+        append_bytes(l, m, &p, 100000);
+        int64_t end = log_end(l);
+        assert_int_equal(log_close_clean(l, &left), 0);
+        char path[64];
+        snprintf(path, sizeof path, "/t-0/%s", names[i]);
+        assert_int_equal(disk_sim_flip_bit(d, path, 20, 3), 0);
+        args.reserved_upto = m->reserved;
+        assert_int_equal(log_open(&args, &l, &report), 0);
+        assert_true(report.read_bytes >= 100000);
+        assert_int_equal(log_end(l), end);
+        log_close(l);
+        args.was_clean = true;
+        args.mark = &left;
+        assert_int_equal(disk_sim_flip_bit(d, path, 20, 3), 0);
+        assert_int_equal(log_open(&args, &l, &report), 0);
+        assert_int_equal(log_end(l), end);
+        assert_true(i == 0 || report.text[0]);
         log_close(l);
         free(m);
         disk_free(d);
@@ -423,6 +526,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crash_at_every_operation),
+        cmocka_unit_test(only_what_came_after_the_checkpoint_is_read),
+        cmocka_unit_test(a_checkpoint_that_does_not_fit_is_passed_over),
         cmocka_unit_test(torn_tail_is_cut_and_told),
         cmocka_unit_test(damage_is_refused_with_its_place),
         cmocka_unit_test(missing_segment_is_refused),

@@ -188,6 +188,27 @@ static void reserve_is_kept(void **unused)
     disk_sim_set_free(d, STORE_RESERVE_BYTES - 1);
     assert_int_equal(store_check_space(s), 0);
     assert_false(store_has_space(s));
+    assert_false(store_has_room(s, 1));
+    store_close(s);
+    disk_free(d);
+}
+
+static void what_is_taken_between_two_looks_leaves_the_reserve_alone(void **unused)
+{
+    (void)unused;
+    struct disk *d = used_dir();
+    struct store *s;
+    assert_int_equal(open_dir(d, false, &s), 0);
+    disk_sim_set_free(d, STORE_RESERVE_BYTES + 1000);
+    assert_int_equal(store_check_space(s), 0);
+    assert_true(store_has_room(s, 600));
+    disk_sim_set_free(d, STORE_RESERVE_BYTES + 400);
+    assert_true(store_has_room(s, 400));
+    disk_sim_set_free(d, STORE_RESERVE_BYTES);
+    assert_false(store_has_room(s, 1));
+    disk_sim_set_free(d, STORE_RESERVE_BYTES + 5);
+    assert_false(store_has_room(s, 6));
+    assert_true(store_has_room(s, 5)); // there is room again, and nobody had to wait for the clock
     store_close(s);
     disk_free(d);
 }
@@ -200,6 +221,7 @@ int main(void)
         cmocka_unit_test(newer_version_is_named),
         cmocka_unit_test(crash_at_every_operation_keeps_the_directory_usable),
         cmocka_unit_test(reserve_is_kept),
+        cmocka_unit_test(what_is_taken_between_two_looks_leaves_the_reserve_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,11 +89,11 @@ static void stamp(struct batch *b, struct arena *a, int64_t now_ms)
     b->attributes |= BATCH_LOG_APPEND_TIME;
 }
 
-static enum kerr check_allowed(struct request *r, const struct partition *p)
+static enum kerr check_allowed(struct request *r, const struct partition *p, size_t bytes)
 {
     if (partition_settings(p)->is_internal)
         return KERR_INVALID_TOPIC_EXCEPTION;
-    if (!partitions_has_space(broker_partitions(r->broker)))
+    if (!partitions_has_room(broker_partitions(r->broker), bytes))
         return KERR_KAFKA_STORAGE_ERROR;
     return KERR_NONE;
 }
@@ -129,17 +129,17 @@ static void start_part(struct part *part, const struct produce_request_topic_dat
     produce_response_partition_response_init(part->out);
     part->out->index = in->index;
     part->out->base_offset = -1;
+    struct bytes records = {in->records.ptr, in->records.len > 0 ? (size_t)in->records.len : 0};
     struct partition *p = NULL;
     enum kerr e =
         find_partition(r->broker, topic->name, topic->topic_id, r->version >= 13, in->index, &p);
     if (e == KERR_NONE)
-        e = check_allowed(r, p);
+        e = check_allowed(r, p, records.len);
     if (e != KERR_NONE) {
         set_error(part, e);
         return;
     }
     part->p = p;
-    struct bytes records = {in->records.ptr, in->records.len > 0 ? (size_t)in->records.len : 0};
     if (check_batch(part, records, scratch) != KERR_NONE)
         return;
     part->log_append_time = partition_settings(p)->log_append_time;

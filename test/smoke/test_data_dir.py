@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""The bad days of a data directory: tally serve says which directory and what is wrong with it,
+exits with 2 and touches nothing.
+
+usage: test_data_dir.py [TALLY]       ends with "N passed, N failed"
+"""
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+
+from test_serve import PATIENCE_S, TALLY, Server, make_topic, frame, receive, run_all, string
+
+NOBODY = 65534
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def tree(place):
+    """What stands there, but for the lock, which names its last holder."""
+    told = hashlib.sha256()
+    for path in sorted(pathlib.Path(place).rglob("*")):
+        if path.name == "lock":
+            continue
+        told.update(f"{path.relative_to(place)} {path.lstat().st_mode}\n".encode())
+        if path.is_file():
+            told.update(path.read_bytes())
+    return told.hexdigest()
+
+
+def batch(value):
+    record = b"\0\0\0\1" + bytes([len(value) * 2]) + value + b"\0"
+    record = bytes([len(record) * 2]) + record
+    body = struct.pack(">hiqqqhii", 0, 0, 1000, 1000, -1, -1, -1, 1) + record
+    head = struct.pack(">qiib", 0, 9 + len(body), -1, 2)
+    return head + struct.pack(">I", crc32c(body)) + body
+
+
+def produce(s, value=b"kept", acks=-1):
+    records = batch(value)
+    body = struct.pack(">hhi", -1, acks, 30000) + struct.pack(">i", 1) + string(b"t")
+    body += struct.pack(">iii", 1, 0, len(records)) + records
+    s.sendall(frame(0, 3, body))
+    answer = receive(s)
+    return struct.unpack_from(">h", answer, 4 + 4 + 3 + 4 + 4)[0]
+
+
+@contextlib.contextmanager
+def filled(is_clean=True):
+    """A directory with a topic and a record, its broker stopped or killed."""
+    with tempfile.TemporaryDirectory() as place:
+        data = os.path.join(place, "data")
+        with Server(data=data) as b:
+            with b.connect() as s:
+                make_topic(s)
+                assert produce(s) == 0
+            if is_clean:
+                assert b.stop() == 0, b.logged()
+            else:
+                b.child.kill()
+                b.child.wait()
+        yield data
+
+
+def refused(data, *words, user=None, watched=None):
+    watched = watched or data
+    before = tree(watched)
+    done = subprocess.run([TALLY, "serve", "--listen", "127.0.0.1:0", "--data", data],
+                          capture_output=True, timeout=PATIENCE_S, text=True, user=user)
+    assert done.returncode == 2, done
+    assert done.stdout == "", done
+    for word in (data, *words):
+        assert word in done.stderr, (word, done.stderr)
+    assert tree(watched) == before, f"something was changed: {done.stderr}"
+    return done.stderr
+
+
+def serves(data):
+    with Server(data=data) as b:
+        with b.connect() as s:
+            assert produce(s) == 0
+        assert b.stop() == 0, b.logged()
+
+
+def write_meta(data, change):
+    path = pathlib.Path(data, "meta")
+    text = re.sub(r"crc \w+\n$", "", change(path.read_text()))
+    path.write_text(f"{text}crc {crc32c(text.encode()):08x}\n")
+
+
+# ---- what is tested
+
+
+def test_a_missing_directory_is_made_but_not_its_parents():
+    with tempfile.TemporaryDirectory() as place:
+        refused(os.path.join(place, "no", "such"), "No such file", watched=place)
+        with Server(data=os.path.join(place, "fresh")) as b:
+            assert b.stop() == 0
+
+
+def test_a_file_is_no_directory():
+    with tempfile.TemporaryDirectory() as place:
+        path = pathlib.Path(place, "file")
+        path.write_text("mine")
+        refused(str(path), "not a directory", watched=place)
+
+
+def test_not_writable():
+    user = NOBODY if os.geteuid() == 0 else None
+    with filled() as data:
+        os.chmod(os.path.dirname(data), 0o755)
+        for path in [pathlib.Path(data), *pathlib.Path(data).rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        refused(data, "not writable", user=user)
+        for path in [pathlib.Path(data), *pathlib.Path(data).rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        serves(data)
+
+
+def test_not_writable_and_empty():
+    user = NOBODY if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o555)
+        refused(place, "not writable", user=user)
+
+
+def test_in_use():
+    with tempfile.TemporaryDirectory() as place:
+        data = os.path.join(place, "data")
+        with Server(data=data) as b:
+            said = refused(data, "in use", str(b.child.pid))
+            assert len(said.splitlines()) == 1, said
+
+
+def test_from_a_newer_version():
+    with filled() as data:
+        write_meta(data, lambda text: text.replace("version 1", "version 99"))
+        refused(data, "newer", "99")
+        write_meta(data, lambda text: text.replace("version 99", "version 1"))
+        serves(data)
+
+
+def test_meta_damaged():
+    with filled() as data:
+        path = pathlib.Path(data, "meta")
+        good = path.read_bytes()
+        for bad in (b"", good[:20], good.replace(b"node 1", b"node 2"), b"\xff" * 100):
+            path.write_bytes(bad)
+            refused(data, "meta")
+        path.write_bytes(good)
+        serves(data)
+
+
+def test_somebody_elses_directory():
+    with tempfile.TemporaryDirectory() as place:
+        pathlib.Path(place, "thesis.tex").write_text("mine")
+        refused(place, "thesis.tex", "not a tally data directory")
+
+
+def without(data, name, is_clean_kept=True):
+    """The tree as a copy that stopped half-way would be."""
+    path = pathlib.Path(data, name)
+    kept = f"{data}.kept"
+    os.rename(path, kept)
+    refused(data, name.split("/")[0])
+    os.rename(kept, path)
+    assert is_clean_kept == pathlib.Path(data, "clean").exists()
+
+
+def test_half_copied_after_a_clean_stop():
+    with filled() as data:
+        for name in ("meta", "__tally_journal", "t-0", "t-0/00000000000000000000.log"):
+            without(data, name)
+        serves(data)
+
+
+def test_half_copied_after_a_crash():
+    with filled(is_clean=False) as data:
+        for name in ("meta", "__tally_journal", "t-0", "t-0/00000000000000000000.log"):
+            without(data, name, is_clean_kept=False)
+        serves(data)
+
+
+def test_journal_without_its_files():
+    for is_clean in (True, False):
+        with filled(is_clean) as data:
+            journal = pathlib.Path(data, "__tally_journal")
+            for path in list(journal.iterdir()):
+                without(data, f"__tally_journal/{path.name}", is_clean)
+            kept = f"{data}.kept"
+            os.rename(journal, kept)
+            journal.mkdir()
+            refused(data, "__tally_journal")
+            journal.rmdir()
+            os.rename(kept, journal)
+            serves(data)
+
+
+def test_a_log_shorter_than_it_was_left():
+    with filled() as data:
+        path = pathlib.Path(data, "t-0/00000000000000000000.log")
+        good = path.read_bytes()
+        for bad in (b"", good[:-1], good + b"\0"):
+            path.write_bytes(bad)
+            refused(data, "t-0")
+        path.write_bytes(good)
+        serves(data)
+
+
+def test_a_journal_shorter_than_it_was_left():
+    with filled() as data:
+        for path in sorted(pathlib.Path(data, "__tally_journal").iterdir()):
+            good = path.read_bytes()
+            for bad in (b"", good[:len(good) // 2], good[:-1]):
+                path.write_bytes(bad)
+                refused(data, path.name)
+            path.write_bytes(good)
+        serves(data)
+
+
+def test_a_journal_of_a_newer_version():
+    with filled() as data:
+        for path in sorted(pathlib.Path(data, "__tally_journal").iterdir()):
+            good = path.read_bytes()
+            head = good[:8] + struct.pack(">i", 99) + good[12:28]
+            path.write_bytes(head + struct.pack(">I", crc32c(head)) + good[32:])
+            refused(data, path.name)
+            path.write_bytes(good)
+        serves(data)
+
+
+def test_a_whole_copy_serves():
+    for is_clean in (True, False):
+        with filled(is_clean) as data:
+            copy = f"{data}.copy"
+            shutil.copytree(data, copy)
+            serves(copy)
+            serves(data)
+
+
+if __name__ == "__main__":
+    run_all(globals())
