@@ -9,7 +9,7 @@
 
 // Kafka's limit is the file name's: NAME-PARTITION must fit 255 bytes.
 #define TOPIC_NAME_MAX 249
-// A partition costs a directory, memory and time at start; a request for more than this is a mistake.
+// A partition costs a directory, memory and time at start; a request for more is a mistake.
 #define TOPIC_PARTITIONS_MAX 100000
 // Ids are handed out from blocks, one journal record each.
 #define PRODUCER_ID_BLOCK 1000

@@ -3,9 +3,10 @@
 
 usage: disk.py [--tally PATH] [--seed N] [--flips N]      ends with "N passed, N failed"
 
-Full: a small tmpfs of its own (as root, or in a user namespace). Where neither may mount, as in some
-CI, the full disk is the simulated one of the unit tests; elsewhere that is a failure. Flips: after each one the broker serves the records
-that were written, or says which file is damaged; it never serves others."""
+Full: a small tmpfs of its own (as root, or in a user namespace). Where neither may mount, as in
+some CI, the full disk is the simulated one; elsewhere that is a failure. Flips: after each one the
+broker serves the records that were written, or says which file is damaged; it never serves
+others."""
 import argparse
 import os
 import pathlib

@@ -179,7 +179,8 @@ static void several_batches_go_with_one_write(void **unused)
     struct log_span spans[3];
     size_t n_done;
     log_reserved(l, 100);
-    assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done), 0); // makes the directory the log's
+    assert_int_equal(log_append(l, in, 1, 1000, spans, &n_done),
+                     0); // makes the directory the log's
     assert_int_equal(log_sync(l), 0);
     uint64_t ops = disk_sim_ops(d);
     assert_int_equal(log_append(l, in, 3, 1000, spans, &n_done), 0);
