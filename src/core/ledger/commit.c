@@ -171,8 +171,12 @@ static void accepted(struct ledger *l, const struct ledger_commit *c, bool txn)
     gp->k_txn_only = gp->k_txn_only && txn;
     if (c->offset != was)
         gp->moved_ms = l->now.now_ms;
+    if (gp->ahead >= 0 && gp->ahead < from)
+        from = gp->ahead;
     if (from < gp->base)
         from = gp->base;
+    int64_t there = log_bounds(gp).to;
+    gp->ahead = !l->replay && c->offset > there ? there : -1;
     if (c->offset > from)
         judge_passed(gp, s, from, c->offset, altered, c);
     if (c->offset < was)
@@ -275,7 +279,7 @@ static void gp_stop(struct gp *gp)
     }
     gp->n_spells = 0;
     gp->n_runs = 0;
-    gp->first = gp->k = -1;
+    gp->first = gp->k = gp->ahead = -1;
     gp->base = 0;
     gp->asked = -2;
     gp->k_external = false;

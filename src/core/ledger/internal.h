@@ -130,6 +130,7 @@ struct gp {
     int64_t first; // -1: accounting has not begun
     int64_t base;  // runs begin here; below it the counters hold
     int64_t k;     // -1: none
+    int64_t ahead; // K passed offsets from here on before they were there; -1: it did not
     bool k_external;
     bool k_txn_only;  // K was never moved but by transactions
     bool begun;       // accounting began and the journal does not know yet

@@ -225,7 +225,7 @@ struct gp *get_gp(struct group *g, struct tp *tp)
     gp = make(sizeof *gp);
     gp->group = g;
     gp->tp = tp;
-    gp->first = gp->k = -1;
+    gp->first = gp->k = gp->ahead = -1;
     gp->asked = -2;
     gp->next_spell = 1;
     gp->k_txn_only = true;
