@@ -18,6 +18,14 @@ int cli_fail(const char *verb, const char *format, ...)
     return CLI_COULD_NOT_RUN;
 }
 
+struct str cli_shown(struct str s, struct arena *a)
+{
+    char *copy = arena_alloc(a, (size_t)(s.len > 0 ? s.len : 0) + 1);
+    for (int32_t i = 0; i < s.len; i++)
+        copy[i] = (unsigned char)s.ptr[i] < 32 || s.ptr[i] == 127 ? '?' : s.ptr[i];
+    return (struct str){copy, s.len > 0 ? s.len : 0};
+}
+
 int cli_see_help(const char *verb)
 {
     return cli_fail(verb, "see tally %s --help", verb);

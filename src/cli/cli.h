@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/arena.h"
+
 #define CLI_FINE 0
 #define CLI_CHECK_FAILED 1
 #define CLI_COULD_NOT_RUN 2
@@ -29,6 +31,9 @@ int cli_bench(int argc, char **argv);
 
 // Prints "tally VERB: ..." on stderr; returns CLI_COULD_NOT_RUN.
 int cli_fail(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// A name that comes from a client, to be shown: no control characters. In the arena.
+struct str cli_shown(struct str s, struct arena *a);
 
 // getopt said what is wrong with the options; says where they are listed. CLI_COULD_NOT_RUN.
 int cli_see_help(const char *verb);

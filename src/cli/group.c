@@ -113,9 +113,9 @@ static int list(struct client *c, struct arena *a)
         if (response.error_code)
             return cli_fail("group", "list: %s", kerr_name(response.error_code));
         for (int32_t i = 0; i < response.n_groups; i++)
-            printf("%.*s\t%.*s\t%.*s\n", STR_FMT(response.groups[i].group_id),
+            printf("%.*s\t%.*s\t%.*s\n", STR_FMT(cli_shown(response.groups[i].group_id, a)),
                    STR_FMT(response.groups[i].group_state),
-                   STR_FMT(response.groups[i].protocol_type));
+                   STR_FMT(cli_shown(response.groups[i].protocol_type, a)));
     }
     return CLI_FINE;
 }
@@ -194,8 +194,10 @@ static int describe(struct client *c, const struct options *o, struct arena *a)
            group.protocol_data.len > 0 ? "assignor " : "no assignor", STR_FMT(group.protocol_data),
            (int)group.n_members, group.n_members == 1 ? "" : "s");
     for (int32_t i = 0; i < group.n_members; i++)
-        printf("  member %.*s  client.id %.*s, host %.*s\n", STR_FMT(group.members[i].member_id),
-               STR_FMT(group.members[i].client_id), STR_FMT(group.members[i].client_host));
+        printf("  member %.*s  client.id %.*s, host %.*s\n",
+               STR_FMT(cli_shown(group.members[i].member_id, a)),
+               STR_FMT(cli_shown(group.members[i].client_id, a)),
+               STR_FMT(cli_shown(group.members[i].client_host, a)));
     struct client_offset *offsets;
     int32_t n;
     if (client_committed(c, node, str_from(o->group), a, &offsets, &n) < 0)

@@ -13,9 +13,9 @@ static json_t *text(struct str s)
     if (value)
         return value;
     char *copy = str_dup(s);
-    for (char *p = copy; *p; p++) {
-        if (*p & 0x80)
-            *p = '?';
+    for (int32_t i = 0; i < s.len; i++) { // it may hold zeros too
+        if (copy[i] & 0x80)
+            copy[i] = '?';
     }
     value = json_stringn(copy, (size_t)s.len);
     free(copy);

@@ -157,10 +157,11 @@ static void no_utf8_does_not_lose_a_document(void **state)
 {
     (void)state;
     struct tally_report_response_incident i = incidents[0];
-    i.from.client_id = (struct str){"a\xff", 2};
+    i.from.client_id = (struct str){"a\0\xff", 3};
     json_t *o = report_incident_json(&i);
-    assert_string_equal(json_string_value(json_object_get(json_object_get(o, "from"), "client_id")),
-                        "a?");
+    const json_t *name = json_object_get(json_object_get(o, "from"), "client_id");
+    assert_int_equal(json_string_length(name), 3);
+    assert_memory_equal(json_string_value(name), "a\0?", 3);
     json_decref(o);
 }
 
