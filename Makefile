@@ -129,7 +129,7 @@ SECONDS_OF_FUZZ := $(or $(SECONDS),60)
 fuzz:
 	$(Q)tools/fuzz.sh $(SECONDS_OF_FUZZ)
 define fuzz_rule
-build/fuzz/$(1): $(B)/obj/test/fuzz/fuzz_$(1).o $(call seam,test/fuzz/fuzz_$(1).c) $(B)/libtally.a
+build/fuzz/$(1): $(B)/obj/test/fuzz/fuzz_$(1).o $(test_helpers) $(call seam,test/fuzz/fuzz_$(1).c) $(B)/libtally.a
 	@echo "  LINK $$@"
 	$(Q)mkdir -p $$(@D) && $(CC) -fsanitize=fuzzer $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
 endef

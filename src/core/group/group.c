@@ -280,7 +280,7 @@ void member_set_protocols(struct member *m, const struct protocol *protocols, in
     for (int32_t i = 0; i < n; i++)
         size += sizeof *protocols + (size_t)protocols[i].name.len + protocols[i].metadata.len;
     struct protocol *copy = n > 0 ? zeroed(size) : NULL;
-    char *tail = (char *)(copy + n);
+    char *tail = n > 0 ? (char *)(copy + n) : NULL;
     int32_t kept = 0;
     for (int32_t i = 0; i < n; i++) {
         if (offered_before(protocols, i))
