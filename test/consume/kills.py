@@ -42,7 +42,8 @@ COMMON = ["topic.metadata.refresh.interval.ms=1000", "reconnect.backoff.max.ms=5
           "fetch.wait.max.ms=50"]
 
 # Faults of librdkafka 2.0.2: one more way for a copy to die, and no reason for a wrong row.
-STATIC_FENCED = "another copy has joined with the same group.instance.id"
+STATIC_FENCED = ["another copy has joined with the same group.instance.id",
+                 "another copy has this group.instance.id"]
 LIBRDKAFKA_ABORTS = ["rd_kafka_sticky_assignor_state_destroy"]
 
 SQLITE_TABLES = [
@@ -99,8 +100,10 @@ class Group:
         if status == -signal.SIGABRT and any(a in log for a in LIBRDKAFKA_ABORTS):
             self.run.counts["aborts of librdkafka itself"] += 1
             return
-        # Back from a freeze its own earlier JoinGroup can be answered after the later one.
-        if status == 2 and "group.instance.id=" in str(self.settings) and STATIC_FENCED in log:
+        # Back from a freeze its own earlier JoinGroup can be answered after the later one; by the
+        # new protocol a killed copy's place is taken until its session is over.
+        if (status == 2 and "group.instance.id=" in str(self.settings)
+                and any(s in log for s in STATIC_FENCED)):
             self.run.counts["static members put out"] += 1
             return
         self.run.wrong.append(f"{self.name}-{n}: {what}, status {status}: {log[-300:]}")

@@ -135,8 +135,14 @@ static void stop_fatal(struct tally *t)
 {
     struct tally_error error;
     char why[256] = "";
+    enum { UNRELEASED_INSTANCE_ID = 111 }; // librdkafka 2.0 lacks the name
     rd_kafka_resp_err_t rc = t->k.rd_kafka_fatal_error(t->consumer, why, sizeof why);
-    if (rc == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+    if ((int)rc == UNRELEASED_INSTANCE_ID)
+        tally_error_set(&error, TALLY_INVALID,
+                        "group %s: another copy has this group.instance.id; give each copy its "
+                        "own, or, if that one died, start again when its session is over",
+                        t->o.group);
+    else if (rc == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
         tally_error_set(&error, TALLY_INVALID,
                         "group %s: another copy has joined with the same group.instance.id; give "
                         "each copy its own",
