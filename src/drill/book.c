@@ -120,12 +120,17 @@ bool book_has(const struct book *b, int32_t partition, int64_t offset)
            offset < b->partitions[partition].n;
 }
 
-void book_worked(struct book *b, struct book_spot at, bool closing)
+void book_worked(struct book *b, struct book_spot at, int32_t instance, unsigned how)
 {
     struct book_record *r = &b->partitions[at.partition].records[at.offset];
+    // Clients fetch at times what is not theirs any more, and drop it: being sent is not enough.
+    bool is_told = instance ? r->below_to == instance : r->below_to && r->times >= r->below_times;
+    if (r->times > 0 && is_told)
+        r->below_k = true;
     if (r->times++ == 0)
         b->worked++;
-    r->after += closing;
+    r->after += (how & BOOK_CLOSING) != 0;
+    r->odd += (how & BOOK_ODD) != 0;
     r->sent_to_killed = false;
 }
 
@@ -195,11 +200,19 @@ void book_asked(struct book *b, int32_t partition, int64_t offset)
 
 void book_sent(struct book *b, int32_t partition, int64_t from, int64_t end, int32_t instance)
 {
+    CHECK(instance >= 1 && instance <= BOOK_MAX_INSTANCES);
     struct book_partition *p = book_partition(b, partition);
+    int64_t *next = &p->next[instance - 1];
+    // One that was put out and does not know it yet fetches on from where it was, below what the
+    // new owner has committed since. It was not told to begin there.
+    bool goes_on = *next > 0 && from == *next;
+    *next = end;
     for (int64_t i = from < 0 ? 0 : from; i < end && i < p->n; i++) {
         struct book_record *r = &p->records[i];
-        if (r->sent_to && r->times > 0 && i < p->k_max)
-            r->below_k = true;
+        if (r->sent_to && r->times > 0 && i < p->k_max && !goes_on) {
+            r->below_to = instance;
+            r->below_times = r->times;
+        }
         r->sent_to = instance;
         r->sent_to_killed = false;
     }
@@ -211,7 +224,8 @@ void book_sent(struct book *b, int32_t partition, int64_t from, int64_t end, int
 void book_trimmed(struct book *b, int32_t partition, int64_t start)
 {
     struct book_partition *p = book_partition(b, partition);
-    for (int64_t i = p->start; i < start && i < p->n; i++)
+    // What it had committed by then was not taken from it: it had passed that by itself.
+    for (int64_t i = p->start > p->k ? p->start : p->k; i < start && i < p->n; i++)
         p->records[i].excused = p->records[i].times == 0;
     p->start = start;
 }
@@ -227,6 +241,13 @@ void book_killed(struct book *b, int32_t instance)
         if (b->partitions[p].fetcher == instance)
             b->partitions[p].fetcher = 0;
     }
+}
+
+void book_started(struct book *b, int32_t instance)
+{
+    CHECK(instance >= 1 && instance <= BOOK_MAX_INSTANCES);
+    for (int32_t p = 0; p < b->n_partitions; p++)
+        b->partitions[p].next[instance - 1] = 0;
 }
 
 void book_forget_fetchers(struct book *b)

@@ -7,16 +7,21 @@
 #include "base/bytes.h"
 #include "base/check.h"
 
+#define BOOK_MAX_INSTANCES 32 // numbered from 1
+
 struct book;
 
 struct book_record {
-    struct str key;      // owned; null: none
-    uint32_t times;      // worked on
-    uint32_t after;      // of these, in the closing restart
-    int32_t sent_to;     // instance that got it last; 0: never sent
-    bool sent_to_killed; // that copy was killed with no evidence of this record
-    bool below_k;        // sent again although a higher offset had been committed
-    bool excused;        // the drill's own act took it away
+    struct str key;       // owned; null: none
+    uint32_t times;       // worked on
+    uint32_t after;       // of these, in the closing restart
+    uint32_t odd;         // of these, by lines of a form that is not known from the control pass
+    int32_t sent_to;      // instance that got it last; 0: never sent
+    bool sent_to_killed;  // that copy was killed with no evidence of this record
+    int32_t below_to;     // instance that began anew here although a higher offset was committed
+    uint32_t below_times; // worked on by then
+    bool below_k;         // and was worked on again there
+    bool excused;         // the drill's own act took it away
 };
 
 struct book_partition {
@@ -32,6 +37,9 @@ struct book_partition {
     int64_t fetched_at; // the offset it asked for
     int64_t jumped_to;  // it asked for this, beyond what was ever sent: what is below is skipped
     uint64_t commit_ms; // when the last of the consumer came; 0: none
+    // Behind what each instance's process was sent last; 0: nothing yet. Who goes on from there was
+    // not told by a committed offset to begin there.
+    int64_t next[BOOK_MAX_INSTANCES];
 };
 
 struct book_spot {
@@ -54,7 +62,9 @@ void book_forbid_key(struct book *b, struct bytes key); // occurs more than once
 bool book_find_key(const struct book *b, struct str key, struct book_spot *ret_spot);
 bool book_has(const struct book *b, int32_t partition, int64_t offset);
 
-void book_worked(struct book *b, struct book_spot at, bool closing);
+enum book_how { BOOK_PLAIN = 0, BOOK_CLOSING = 1, BOOK_ODD = 2 }; // bits
+// instance 0: not known.
+void book_worked(struct book *b, struct book_spot at, int32_t instance, unsigned how);
 void book_clear_worked(struct book *b);              // evidence that is read anew as a whole
 int64_t book_gap(struct book *b, int32_t partition); // first offset not worked on nor excused
 int64_t book_worked_total(const struct book *b);     // records worked on at least once
@@ -70,4 +80,5 @@ void book_asked(struct book *b, int32_t partition, int64_t offset); // a Fetch a
 void book_sent(struct book *b, int32_t partition, int64_t from, int64_t end, int32_t instance);
 void book_trimmed(struct book *b, int32_t partition, int64_t start);
 void book_killed(struct book *b, int32_t instance);
+void book_started(struct book *b, int32_t instance); // a new process: it goes on from nowhere
 void book_forget_fetchers(struct book *b);

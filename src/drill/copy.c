@@ -390,6 +390,11 @@ void copy_thaw(struct copy *c)
     c->state = COPY_RUNNING;
 }
 
+bool copy_is_cut(const struct copy *c)
+{
+    return c->partial.len > 0;
+}
+
 void copy_kill(struct copy *c)
 {
     if (c->state == COPY_ENDED || copy_reap(c))

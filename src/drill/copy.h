@@ -69,6 +69,9 @@ bool copy_reap(struct copy *c);
 // -ESRCH when it has ended meanwhile, -ETIMEDOUT when it would not stop (it runs on).
 MUST_USE int copy_freeze(struct copy *c);
 void copy_thaw(struct copy *c);
+// What was read so far ends in the middle of a line. A process that stands still like that holds
+// the rest, and maybe more, in a buffer: what it has not shown may be done.
+bool copy_is_cut(const struct copy *c);
 void copy_kill(struct copy *c);      // SIGKILL to all of it; returns when it is gone and read
 void copy_terminate(struct copy *c); // SIGTERM to its process group; does not wait
 

@@ -14,11 +14,36 @@
 #include <sys/wait.h>
 
 #define CLOSE_WAIT_MS 1000 // for the connections of a killed process to be seen closing
+#define GONE_MS 1500       // after which a stopped copy's members are put out
 
 static void wake(void *arg, uint32_t events)
 {
     (void)arg;
     (void)events;
+}
+
+void crew_tell_receipt(struct run *r, int instance, int attempt, int32_t partition, int64_t offset)
+{
+    char name[16];
+    snprintf(name, sizeof name, "%d", instance);
+    if (r->real_group)
+        ledger_receipt(run_ledger(r), run_time(r), str_from(r->real_group), r->topic_id, partition,
+                       offset, str_from(name), (uint32_t)attempt);
+}
+
+// Looks at the form of a line. A writer who writes a line and its end apart lets another's line in
+// between: two lines in one, and an empty one behind it.
+static bool note_form(struct run *r, struct slot *s, struct str line, bool is_evidence)
+{
+    struct evidence *e = r->o->evidence;
+    bool is_mixed = line.len == 0 && s->last_was_odd;
+    r->mixed_lines += is_mixed;
+    if (!r->script && s->last_line && !is_mixed)
+        evidence_learn(e, r->book, str_from(s->last_line));
+    free(s->last_line);
+    s->last_line = is_evidence ? str_dup(line) : NULL;
+    s->last_was_odd = line.len > 0 && evidence_is_odd(e, r->book, line);
+    return is_evidence && s->last_was_odd;
 }
 
 static void on_line(void *user, struct copy *c, struct str line)
@@ -27,6 +52,7 @@ static void on_line(void *user, struct copy *c, struct str line)
     struct slot *s = c->tag;
     static struct book_spot spots[EVIDENCE_MAX_SPOTS];
     size_t n = evidence_line(r->o->evidence, r->book, line, spots, EVIDENCE_MAX_SPOTS);
+    bool is_odd = note_form(r, s, line, n > 0) && r->script;
     if (n == 0)
         return;
     uint64_t now = stage_now_ms();
@@ -34,15 +60,13 @@ static void on_line(void *user, struct copy *c, struct str line)
         now - s->last_line_ms < 10000)
         r->slowest_ms = now - s->last_line_ms;
     s->last_line_ms = r->last_worked_ms = now;
-    char instance[16];
-    snprintf(instance, sizeof instance, "%d", s->instance);
+    if (is_odd && !r->odd_line)
+        r->odd_line = str_dup(line);
     for (size_t i = 0; i < n; i++) {
         s->worked++;
-        book_worked(r->book, spots[i], r->is_closing);
-        if (r->real_group)
-            ledger_receipt(run_ledger(r), run_time(r), str_from(r->real_group), r->topic_id,
-                           spots[i].partition, spots[i].offset, str_from(instance),
-                           (uint32_t)c->attempt);
+        book_worked(r->book, spots[i], s->instance,
+                    (r->is_closing ? BOOK_CLOSING : 0U) | (is_odd ? BOOK_ODD : 0U));
+        crew_tell_receipt(r, s->instance, c->attempt, spots[i].partition, spots[i].offset);
     }
 }
 
@@ -76,6 +100,7 @@ int crew_start(struct run *r, struct slot *s)
     r->plan.on_line = on_line;
     r->plan.user = r;
     forget_members(s);
+    book_started(r->book, s->instance);
     s->attempts++;
     char *why = NULL;
     int rc = copy_start(&r->plan, s->instance, s->attempts, s->address, &s->copy, &why);
@@ -113,6 +138,7 @@ static void put_away(struct run *r, struct slot *s)
     copy_free(s->copy);
     s->copy = NULL;
     s->commit_in_flight = false;
+    s->ended_ms = stage_now_ms();
 }
 
 // A copy that ended although nobody asked it to.
@@ -146,12 +172,29 @@ static int on_crash(struct run *r, struct slot *s)
     return crew_start(r, s);
 }
 
+// Members whose process is gone and stays away, and who have not left: static ones, and those of a
+// consumer that was not closed. Their session timeout is not waited for.
+static void put_out_what_is_gone(struct run *r, struct slot *s)
+{
+    if (s->n_members == 0 || s->is_wanted || stage_now_ms() - s->ended_ms < GONE_MS)
+        return;
+    bool is_any = false;
+    for (size_t i = 0; r->real_group && i < s->n_members; i++)
+        is_any |= tap_evict(stage_broker(r->stage), str_from(r->real_group), s->members[i],
+                            TAP_SESSION_TIMEOUT) == KERR_NONE;
+    if (is_any)
+        run_act(r, "put out (had not left the group)", s);
+    forget_members(s);
+}
+
 int crew_read(struct run *r)
 {
     for (int i = 0; i < r->n_slots; i++) {
         struct slot *s = &r->slots[i];
-        if (!s->copy)
+        if (!s->copy) {
+            put_out_what_is_gone(r, s);
             continue;
+        }
         copy_read(s->copy);
         if (!copy_reap(s->copy))
             continue;
@@ -246,6 +289,7 @@ void crew_free(struct run *r)
             copy_free(s->copy);
         }
         forget_members(s);
+        free(s->last_line);
     }
     copy_kill_strays();
 }

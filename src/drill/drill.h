@@ -14,10 +14,10 @@ struct configs;
 struct drill_options {
     char *const *argv; // the command, ends with NULL; all of this is borrowed
     enum ledger_expect expect;
-    const char *topic; // NULL: "drill"
-    int partitions;    // 0: as the script says
-    int copies;        // 0: as the script says
-    const struct evidence *evidence;
+    const char *topic;         // NULL: "drill"
+    int partitions;            // 0: as the script says
+    int copies;                // 0: as the script says
+    struct evidence *evidence; // learns in the control pass
     struct supply *supply;
     uint64_t timeout_ms;         // for one drill
     const struct configs *fixed; // --set; NULL: none
@@ -35,6 +35,7 @@ struct drill_finding {
     struct str key; // owned; null: none
     uint32_t times; // worked on
     bool below_k;   // sent again below the committed offset
+    bool is_odd;    // a repeat only by lines of a form that the control pass did not show
     bool closing;   // came out at the closing restart only
 };
 

@@ -10,10 +10,22 @@
 #include <string.h>
 #include <unistd.h>
 
+#define MAX_FORMS 8       // more are no form: the lines hold text of the records
+#define MIN_FORM_LINES 20 // fewer have shown nothing
+
+// Hashes of what lines look like.
+struct forms {
+    uint64_t seen[MAX_FORMS];
+    size_t n; // MAX_FORMS + 1: too many
+};
+
 struct evidence {
     enum evidence_kind kind;
-    char *file;  // sqlite
-    char *query; // sqlite
+    struct forms whole;
+    struct forms head; // up to the first thing that varies
+    size_t lines;      // learnt from
+    char *file;        // sqlite
+    char *query;       // sqlite
     bool has_match;
     regex_t match;
     int group_topic; // which capture group; 0: none
@@ -240,6 +252,16 @@ static size_t line_ids(const struct book *b, struct str line, struct book_spot *
     return n;
 }
 
+// A number in a line may be anything: a key that is one counts only in a line of its own.
+static bool is_number(struct str text)
+{
+    for (int32_t i = 0; i < text.len; i++) {
+        if (!isdigit((unsigned char)text.ptr[i]))
+            return false;
+    }
+    return true;
+}
+
 // The first token that is a key, and no other: prose behind it may hold words that are keys too.
 static bool line_key(const struct book *b, struct str line, struct book_spot *ret)
 {
@@ -248,16 +270,92 @@ static bool line_key(const struct book *b, struct str line, struct book_spot *re
     for (int wide = 1; wide >= 0; wide--) {
         struct str t;
         for (int32_t at = 0; find_token(line, wide, &at, &t);) {
-            if (book_find_key(b, t, ret))
+            if (!is_number(t) && book_find_key(b, t, ret))
                 return true;
             while (t.len > 1 && strchr(".:!", t.ptr[t.len - 1])) {
                 t.len--;
-                if (book_find_key(b, t, ret))
+                if (!is_number(t) && book_find_key(b, t, ret))
                     return true;
             }
         }
     }
     return false;
+}
+
+static uint64_t hash(uint64_t h, const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (uint8_t)text[i]) * 1099511628211ULL; // FNV-1a
+    return h;
+}
+
+// A word that holds a digit, or is a key, varies; what is left is the form.
+static void take_form(const struct book *b, struct str line, uint64_t *ret_whole,
+                      uint64_t *ret_head)
+{
+    uint64_t h = 14695981039346656037ULL;
+    bool varies = false;
+    for (int32_t i = 0; i < line.len;) {
+        int32_t start = i;
+        bool has_digit = false;
+        for (; i < line.len && (isalnum((unsigned char)line.ptr[i]) ||
+                                (line.ptr[i] && strchr("_./-+", line.ptr[i])));
+             i++)
+            has_digit |= isdigit((unsigned char)line.ptr[i]) != 0;
+        struct str word = {line.ptr + start, i - start};
+        struct book_spot spot;
+        if (word.len == 0) {
+            h = hash(h, line.ptr + i++, 1);
+        } else if (has_digit || book_find_key(b, word, &spot)) {
+            if (!varies)
+                *ret_head = h;
+            varies = true;
+            h = hash(h, "#", 1);
+        } else {
+            h = hash(h, word.ptr, (size_t)word.len);
+        }
+    }
+    *ret_whole = h;
+    if (!varies)
+        *ret_head = h;
+}
+
+static bool form_is_known(const struct forms *f, uint64_t form)
+{
+    for (size_t i = 0; i < f->n && i < MAX_FORMS; i++) {
+        if (f->seen[i] == form)
+            return true;
+    }
+    return false;
+}
+
+static void learn(struct forms *f, uint64_t form)
+{
+    if (f->n > MAX_FORMS || form_is_known(f, form))
+        return;
+    if (f->n < MAX_FORMS)
+        f->seen[f->n] = form;
+    f->n++;
+}
+
+void evidence_learn(struct evidence *e, const struct book *b, struct str line)
+{
+    uint64_t whole, head;
+    take_form(b, line, &whole, &head);
+    learn(&e->whole, whole);
+    learn(&e->head, head);
+    e->lines++;
+}
+
+bool evidence_is_odd(const struct evidence *e, const struct book *b, struct str line)
+{
+    if (e->has_match || e->lines < MIN_FORM_LINES)
+        return false;
+    uint64_t whole, head;
+    take_form(b, line, &whole, &head);
+    if (e->whole.n <= MAX_FORMS)
+        return !form_is_known(&e->whole, whole);
+    return e->head.n <= MAX_FORMS && !form_is_known(&e->head, head);
 }
 
 static size_t line_match(const struct evidence *e, const struct book *b, struct str line,
@@ -339,7 +437,7 @@ static void take_row(sqlite3_stmt *s, const struct columns *c, struct book *b)
     if (c->key >= 0) {
         struct str key = column_text(s, c->key);
         if (parse_id(b, key.ptr, (size_t)key.len, &at) || book_find_key(b, key, &at))
-            book_worked(b, at, false);
+            book_worked(b, at, 0, BOOK_PLAIN);
         return;
     }
     if (c->topic >= 0 && !str_eq_c(column_text(s, c->topic), book_topic(b)))
@@ -347,7 +445,7 @@ static void take_row(sqlite3_stmt *s, const struct columns *c, struct book *b)
     int64_t partition = sqlite3_column_int64(s, c->partition);
     int64_t offset = sqlite3_column_int64(s, c->offset);
     if (partition >= 0 && partition <= INT32_MAX && book_has(b, (int32_t)partition, offset))
-        book_worked(b, (struct book_spot){(int32_t)partition, offset}, false);
+        book_worked(b, (struct book_spot){(int32_t)partition, offset}, 0, BOOK_PLAIN);
 }
 
 int evidence_query(const struct evidence *e, const char *file, struct book *b, char **ret_why)

@@ -22,6 +22,13 @@ const char *evidence_file(const struct evidence *e);
 // The records of the book that a line names. Returns how many.
 size_t evidence_line(const struct evidence *e, const struct book *b, struct str line,
                      struct book_spot *ret_spots, size_t cap);
+// How a line that names records looks apart from them: learnt in the control pass, where nothing
+// went wrong. A line that looks otherwise may tell of something else than work ("skipped", "commit
+// of ... failed"). Never odd with --match, nor where the lines of the control pass had no few
+// forms.
+void evidence_learn(struct evidence *e, const struct book *b, struct str line);
+bool evidence_is_odd(const struct evidence *e, const struct book *b, struct str line);
+
 // Reads the database into the book, which is cleared first. 0; -EBUSY: locked, try again;
 // -errno and *ret_why. A file that is not there yet has no rows.
 MUST_USE int evidence_query(const struct evidence *e, const char *file, struct book *b,

@@ -29,6 +29,8 @@
 #define COMMIT_QUIET_MS 6000  // K stands still: auto commit's default interval is 5 s
 #define EVIDENCE_EVERY_MS 100 // between two readings of a database
 #define CONTROL_RECORDS 200
+#define LATE_WAIT_MS 1000     // after all is still, for output that is written by a timer
+#define START_AT_MS 8000      // then a consumer without a committed offset does not begin by itself
 #define LINE_PROGRESS_MS 5000 // on what is no terminal
 
 int run_fail(struct run *r, int error, const char *format, ...)
@@ -391,6 +393,32 @@ static int start_stage(struct run *r, struct configs *settings)
     return rc;
 }
 
+// Positions were looked up, there were none, and nobody chooses one: auto.offset.reset=none.
+static bool waits_for_an_offset(struct run *r)
+{
+    return r->real_group && r->requests[API_OFFSET_FETCH] > 0 && r->requests[API_FETCH] == 0 &&
+           r->requests[API_LIST_OFFSETS] == 0;
+}
+
+// As an operator does for such a consumer: a committed offset at the beginning.
+static int commit_start(struct run *r)
+{
+    run_act(r, "commit offset 0 (the consumer has none and chooses none)", NULL);
+    int rc = crew_stop_all(r);
+    if (rc == 0)
+        rc = run_until(r, crew_is_empty, stage_now_ms() + RUN_STOP_MS);
+    for (int32_t p = 0; rc >= 0 && p < book_partitions(r->book); p++) {
+        enum kerr e = tap_set_offset(stage_broker(r->stage), str_from(r->real_group),
+                                     str_from(r->topic), p, 0);
+        if (e != KERR_NONE)
+            return run_fail(r, -EIO, "cannot commit offset 0: %s", kerr_name(e));
+        book_moved(r->book, p, 0);
+    }
+    for (int i = 0; rc >= 0 && i < r->n_slots; i++)
+        rc = crew_start(r, &r->slots[i]);
+    return rc < 0 ? rc : 0;
+}
+
 static int start_copies(struct run *r)
 {
     r->doing = "waiting for the group";
@@ -402,7 +430,12 @@ static int start_copies(struct run *r)
         if (rc == 0)
             rc = crew_start(r, s);
     }
-    uint64_t until = stage_now_ms() + START_MS;
+    uint64_t until = stage_now_ms() + START_AT_MS;
+    if (rc == 0)
+        rc = run_until(r, crew_is_stable, until < r->deadline_ms ? until : r->deadline_ms);
+    if (rc == 0 && waits_for_an_offset(r))
+        rc = commit_start(r);
+    until += START_MS - START_AT_MS;
     if (rc == 0)
         rc = run_until(r, crew_is_stable, until < r->deadline_ms ? until : r->deadline_ms);
     if (rc == 0) {
@@ -412,6 +445,41 @@ static int start_copies(struct run *r)
         free(story);
         return rc;
     }
+    return rc < 0 ? rc : 0;
+}
+
+static int64_t count_not_shown(struct run *r)
+{
+    int64_t n = 0;
+    for (int32_t p = 0; p < book_partitions(r->book); p++) {
+        struct book_partition *bp = book_partition(r->book, p);
+        for (int64_t i = 0; i < bp->n; i++)
+            n += bp->records[i].times == 0;
+    }
+    return n;
+}
+
+static bool is_all_shown(struct run *r)
+{
+    return count_not_shown(r) == 0;
+}
+
+// Stops the copies for good. What shows only then in the control pass, when all stood still before,
+// was done long ago, or is done when nobody expects it any more.
+static int stop_for_good(struct run *r)
+{
+    bool looks = !r->script && evidence_kind(r->o->evidence) == EVIDENCE_STDOUT;
+    int rc = 0;
+    if (looks)
+        rc = run_until(r, is_all_shown, stage_now_ms() + LATE_WAIT_MS);
+    int64_t before = count_not_shown(r);
+    for (int i = 0; i < r->n_slots; i++)
+        r->is_cut |= r->slots[i].copy && copy_is_cut(r->slots[i].copy);
+    r->doing = "stopping";
+    if (rc >= 0)
+        rc = crew_stop_all(r);
+    if (looks)
+        r->late_shown = before - count_not_shown(r);
     return rc < 0 ? rc : 0;
 }
 
@@ -431,11 +499,11 @@ static int play(struct run *r)
     r->doing = "settling";
     if (rc == 0)
         rc = run_until(r, is_settled, r->deadline_ms);
+    r->has_settled = rc > 0;
     if (rc >= 0 && r->script && r->result->verdict != DRILL_INCONCLUSIVE)
         rc = closing_restart(r);
-    r->doing = "stopping";
     if (rc >= 0)
-        rc = crew_stop_all(r);
+        rc = stop_for_good(r);
     if (rc >= 0) {
         rc = run_read_evidence(r);
         rc = rc == -EBUSY ? run_fail(r, -ECANCELED, "the evidence database stays locked") : rc;
@@ -475,6 +543,7 @@ static void clean_up(struct run *r)
     free(r->group);
     free(r->real_group);
     free(r->other_topic);
+    free(r->odd_line);
 }
 
 int drill_run(const struct drill_options *o, const struct drill_script *script,

@@ -6,11 +6,14 @@
 #include "drill/drill.h"
 #include "drill/stage.h"
 
-#define RUN_MAX_SLOTS 32          // copies a drill may have, those it starts itself too
-#define RUN_MAX_MEMBERS 16        // consumers within one process
-#define RUN_MAX_HELD 64           // one a connection that commits
-#define RUN_MAX_CRASHES 10        // a supervisor gives up on what dies all the time
-#define RUN_STOP_MS 10000         // from SIGTERM to SIGKILL, as containers are stopped
+#define RUN_MAX_SLOTS BOOK_MAX_INSTANCES // copies a drill may have, those it starts itself too
+#define RUN_MAX_MEMBERS 16               // consumers within one process
+#define RUN_MAX_HELD 64                  // one a connection that commits
+#define RUN_MAX_CRASHES 10               // a supervisor gives up on what dies all the time
+#define RUN_STOP_MS 10000                // from SIGTERM to SIGKILL, as containers are stopped
+#define RUN_UNBUFFER                                                                               \
+    "a pipe in the command makes most programs do that: stdbuf -oL, PYTHONUNBUFFERED=1, or flush " \
+    "each line"
 #define RUN_REBALANCE_DELAY "500" // ms: all copies of the start in one generation
 
 // Where a copy runs: its listener stays, processes come and go.
@@ -30,7 +33,10 @@ struct slot {
     int refresh_left;      // Fetches that are still answered with NOT_LEADER_OR_FOLLOWER
     uint64_t rejoin_at_ms; // from then on a heartbeat is told to rejoin, once; 0: not
     uint64_t last_line_ms;
-    int64_t worked; // lines that were evidence
+    uint64_t ended_ms; // when its process ended; its members may still be in the group
+    int64_t worked;    // lines that were evidence
+    char *last_line;   // owned; NULL: it was empty, or no evidence
+    bool last_was_odd;
 };
 
 // Commits of the request that is looked at.
@@ -81,6 +87,13 @@ struct run {
 
     struct slot *target;
     bool is_closing;
+    bool has_settled;
+    bool is_doubtful; // the evidence turned out not to bear a verdict
+    int64_t mixed_lines; // two writers wrote into one another's lines
+    char *odd_line;         // the first of a form that is not known from the control pass; owned
+    int64_t late_shown;     // control: shown only when the copies were stopped
+    bool is_cut;            // control: output that stops in the middle of a line
+    int cut_looks;          // at a copy whose output was cut in the middle of a line
     bool tolerates_exit;    // copies end by themselves without being started again
     char *other_topic;      // one the command asked for, not ours
     uint64_t requests[128]; // by api, for "what was seen"
@@ -120,6 +133,8 @@ void crew_evict(struct run *r, struct slot *s, enum tap_eviction how);
 struct slot *crew_by_listener(struct run *r, int listener);
 struct slot *crew_by_instance(struct run *r, int instance);
 int crew_wanted(const struct run *r);
+// The record was worked on, for the ledger. Nothing while the group is not known.
+void crew_tell_receipt(struct run *r, int instance, int attempt, int32_t partition, int64_t offset);
 bool crew_is_stable(struct run *r);
 bool crew_is_empty(struct run *r);
 // What was seen of a start that never became stable; owned.

@@ -113,6 +113,11 @@ static int next_chance(struct run *r, uint64_t deadline_ms)
     return 1;
 }
 
+static bool is_cut(const struct slot *s)
+{
+    return s->copy && copy_is_cut(s->copy);
+}
+
 static bool is_ahead(struct run *r)
 {
     for (size_t i = 0; r->chance && i < r->n_commits; i++) {
@@ -190,18 +195,25 @@ static int when_ahead(struct run *r, enum came *ret)
         }
         if (rc == 0 || !r->chance)
             break;
-        if (is_ahead(r)) {
+        if (is_ahead(r) && !is_cut(r->chance)) {
             r->target = r->chance;
             r->chance = NULL;
             *ret = CAME;
             return 0;
         }
-        if (r->n_commits > 0)
+        if (r->n_commits > 0 && !is_cut(r->chance))
             chances++;
+        r->cut_looks += is_cut(r->chance);
         if (r->chance->copy)
             copy_thaw(r->chance->copy);
         r->chance = NULL;
     }
+    if (r->cut_looks > chances)
+        return inconclusive(
+            r,
+            "the output of a copy ended in the middle of a line in %d of %d looks: "
+            "it is held in a buffer, so nobody can tell what is done; " RUN_UNBUFFER,
+            r->cut_looks, r->cut_looks + chances);
     if (chances >= wanted) {
         *ret = CAME_FALLBACK;
         return fall_back(r, chances);
@@ -322,6 +334,9 @@ static int when_moved(struct run *r, enum came *ret)
         others += &r->slots[i] == r->target ? 0 : r->slots[i].worked;
     *ret = CAME_NOT;
     uint64_t moved_ms = 0;
+    if (r->requests[API_JOIN_GROUP] == 0)
+        return inconclusive(r, "the consumer is in no group (it assigns itself its partitions), so "
+                               "nobody takes over from a copy that is put out");
     while (!is_late(r)) {
         bool all = true;
         int64_t now_others = 0;

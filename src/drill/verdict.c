@@ -23,6 +23,7 @@ static void add(struct drill_findings *f, const struct book_record *rec, int32_t
         .key = {str_dup(rec->key), rec->key.len},
         .times = rec->times,
         .below_k = rec->below_k,
+        .is_odd = rec->times >= 2 && rec->times - rec->odd < 2,
         .closing = rec->times >= 2 && rec->times - rec->after <= 1 && rec->after > 0,
     };
     if (f->n == 1 || certainty < f->certainty)
@@ -34,6 +35,12 @@ static void free_findings(struct drill_findings *f)
     for (size_t i = 0; i < f->n; i++)
         free((void *)(uintptr_t)f->all[i].key.ptr);
     free(f->all);
+}
+
+static void drop_findings(struct drill_findings *f)
+{
+    free_findings(f);
+    *f = (struct drill_findings){.certainty = LEDGER_CERTAIN};
 }
 
 // Up to where the group has passed: the committed offset, or for a group that keeps its offsets
@@ -73,26 +80,32 @@ static void look_at(struct run *r, int32_t p)
     }
 }
 
-static size_t count_below(const struct drill_findings *f)
+// Repeats; those below the committed offset only, and those by lines of a known form only.
+static size_t count_repeats(const struct drill_findings *f, bool below_k, bool plain)
 {
     size_t n = 0;
     for (size_t i = 0; i < f->n; i++)
-        n += f->all[i].below_k;
+        n += (!below_k || f->all[i].below_k) && (!plain || !f->all[i].is_odd);
     return n;
 }
 
-static bool is_kept(const struct run *r)
+#define MIXED                                                                                      \
+    "%lld lines of the output ran into one another: several threads or processes write it, each "  \
+    "line and its end apart. Write each line in one piece"
+
+static bool is_kept(const struct run *r, bool plain)
 {
     const struct drill_result *d = r->result;
+    size_t missed = plain && d->missed.n <= (size_t)r->mixed_lines * 2 ? 0 : d->missed.n;
     if (d->unfinished.n > 0)
         return false;
     switch (r->o->expect) {
     case LEDGER_AT_LEAST_ONCE:
-        return d->missed.n == 0 && count_below(&d->repeated) == 0;
+        return missed == 0 && count_repeats(&d->repeated, true, plain) == 0;
     case LEDGER_AT_MOST_ONCE:
-        return d->repeated.n == 0;
+        return count_repeats(&d->repeated, false, plain) == 0;
     case LEDGER_EXACTLY_ONCE:
-        return d->missed.n == 0 && d->repeated.n == 0;
+        return missed == 0 && count_repeats(&d->repeated, false, plain) == 0;
     }
     return false;
 }
@@ -110,14 +123,49 @@ static void say_why(struct run *r, const char *format, ...)
     r->result->why = strdup(text);
 }
 
+static int64_t count_only_odd(struct run *r)
+{
+    int64_t n = 0;
+    for (int32_t p = 0; p < book_partitions(r->book); p++) {
+        struct book_partition *bp = book_partition(r->book, p);
+        for (int64_t i = 0; i < bp->n; i++)
+            n += bp->records[i].times > 0 && bp->records[i].odd == bp->records[i].times;
+    }
+    return n;
+}
+
+// A line that names a record may say that it was skipped, or that its commit failed. A verdict that
+// rests on lines unlike those of the control pass is none.
+static void judge(struct run *r)
+{
+    struct drill_result *d = r->result;
+    d->verdict = is_kept(r, false) ? DRILL_PASS : DRILL_FAIL;
+    bool hides =
+        d->verdict == DRILL_PASS && r->o->expect != LEDGER_AT_MOST_ONCE && count_only_odd(r) > 0;
+    bool accuses = d->verdict == DRILL_FAIL && is_kept(r, true);
+    if (!hides && !accuses)
+        return;
+    d->verdict = DRILL_INCONCLUSIVE;
+    r->is_doubtful = true;
+    d->missed.certainty = d->repeated.certainty = LEDGER_POSSIBLE;
+    if (accuses && d->missed.n > 0)
+        say_why(r, "%zu records do not show, but " MIXED, d->missed.n, (long long)r->mixed_lines);
+    else
+        say_why(
+            r,
+            "it rests on lines of a form that the control pass did not show, such as \"%.100s\": "
+            "say with --match PATTERN which lines mean that a record was worked on",
+            r->odd_line);
+}
+
 // The control pass asks first whether the evidence is good enough to accuse anyone.
 static void judge_control(struct run *r)
 {
     struct drill_result *d = r->result;
     const char *mend = evidence_kind(r->o->evidence) == EVIDENCE_STDOUT
                            ? "print one line for each record when its work is done, with "
-                             "topic/partition/offset or a key that no other record has, or give "
-                             "--match PATTERN"
+                             "topic/partition/offset or a key that no other record has (a key of "
+                             "digits only counts in a line of its own), or give --match PATTERN"
                            : "the query must give each record that was worked on, once for each "
                              "time";
     int64_t sent_without = 0;
@@ -126,11 +174,28 @@ static void judge_control(struct run *r)
         sent_without += book_partition(r->book, f->partition)->records[f->offset].sent_to != 0;
     }
     d->verdict = DRILL_INCONCLUSIVE;
-    if (d->processed == 0 && d->records > 0)
+    if (d->processed == 0 && d->missed.n == 0 && d->records > 0)
+        say_why(r,
+                "control pass: the %lld records were sent to the copies, which in %llu s neither "
+                "showed nor committed one: does the command wait for more of them? If it has "
+                "done its work: %s",
+                (long long)d->records, (unsigned long long)(stage_now_ms() - r->began_ms) / 1000,
+                mend);
+    else if (r->late_shown > 0 && (r->has_settled || d->unfinished.n == 0))
+        say_why(r,
+                "control pass: %lld records showed only when the copies were stopped%s. If that is "
+                "when they were worked on, it is too late: a crash would lose them. If only their "
+                "lines were held in a buffer: " RUN_UNBUFFER,
+                (long long)r->late_shown,
+                r->is_cut ? ", and the output was cut in the middle of a line" : "");
+    else if (d->processed == 0 && d->records > 0)
         say_why(r, "control pass: none of the %lld records shows in the evidence (%s): %s",
                 (long long)d->records, evidence_name(r->o->evidence), mend);
     else if ((int64_t)d->repeated.n == d->processed && d->processed > 1)
         say_why(r, "control pass: every record shows twice or more in the evidence: %s", mend);
+    else if (sent_without > 0 && r->mixed_lines > 0)
+        say_why(r, "control pass: %lld of %lld records were committed and do not show, and " MIXED,
+                (long long)sent_without, (long long)d->records, (long long)r->mixed_lines);
     else if (sent_without > 0)
         say_why(r,
                 "control pass: %lld of %lld records were committed and do not show in the "
@@ -142,15 +207,13 @@ static void judge_control(struct run *r)
                 "--timeout, or fewer --partitions",
                 d->unfinished.n, (long long)d->records);
     else
-        d->verdict = is_kept(r) ? DRILL_PASS : DRILL_FAIL;
+        d->verdict = is_kept(r, false) ? DRILL_PASS : DRILL_FAIL;
     if (d->verdict != DRILL_INCONCLUSIVE)
         return;
     // Evidence that is not good enough accuses nobody.
-    struct drill_findings *const all[] = {&d->missed, &d->repeated, &d->unfinished};
-    for (size_t i = 0; i < 3; i++) {
-        free_findings(all[i]);
-        *all[i] = (struct drill_findings){.certainty = LEDGER_CERTAIN};
-    }
+    drop_findings(&d->missed);
+    drop_findings(&d->repeated);
+    drop_findings(&d->unfinished);
 }
 
 static bool is_in(const struct drill_findings *f, int32_t partition, int64_t first, int64_t last)
@@ -163,6 +226,13 @@ static bool is_in(const struct drill_findings *f, int32_t partition, int64_t fir
     return false;
 }
 
+static bool is_any_in(const struct drill_result *d, const struct ledger_incident_view *v)
+{
+    return is_in(&d->missed, v->partition, v->first, v->last) ||
+           is_in(&d->repeated, v->partition, v->first, v->last) ||
+           is_in(&d->unfinished, v->partition, v->first, v->last);
+}
+
 static void add_advice(struct buf *b, struct str text)
 {
     if (text.len <= 0 || (b->len && memmem(b->ptr, b->len, text.ptr, (size_t)text.len)))
@@ -170,25 +240,52 @@ static void add_advice(struct buf *b, struct str text)
     buf_printf(b, "%s%.*s", b->len ? "\n" : "", STR_FMT(text));
 }
 
+static bool looks_for_misses(const struct drill_script *s)
+{
+    for (size_t i = 0; s && i < s->n_steps; i++) {
+        if (!s->steps[i].is_act && s->steps[i].when == WHEN_AHEAD)
+            return true;
+    }
+    return false;
+}
+
+// The ledger says of the wire what the evidence does not bear out; what the drill excuses stands.
+static bool is_denied(struct run *r, const struct ledger_incident_view *v)
+{
+    if (r->is_doubtful || (!r->script && r->result->verdict == DRILL_INCONCLUSIVE))
+        return true;
+    if (evidence_kind(r->o->evidence) == EVIDENCE_NONE || v->partition < 0 ||
+        (v->class != LEDGER_MISSED && v->class != LEDGER_REPEATED))
+        return false;
+    for (int64_t i = v->first; i <= v->last && i >= 0; i++) {
+        if (!book_has(r->book, v->partition, i) ||
+            book_partition(r->book, v->partition)->records[i].excused)
+            return false;
+    }
+    return true;
+}
+
 static void explain(struct run *r)
 {
     struct drill_result *d = r->result;
     struct buf advice = {0};
     d->incidents = json_array();
-    bool is_any = d->missed.n || d->repeated.n || d->unfinished.n;
+    // Where it passed and only repeats showed that were not looked for, the incidents' own advice
+    // is the better one.
+    bool is_about_it = d->verdict != DRILL_PASS || d->missed.n > 0 || !looks_for_misses(r->script);
+    bool has_script = r->script && is_about_it;
+    bool is_any = !r->is_doubtful && (d->missed.n || d->repeated.n || d->unfinished.n);
     struct ledger *l = run_ledger(r);
     struct str group = str_from(r->real_group ? r->real_group : r->group);
     struct ledger_incident_view v;
-    if (is_any && r->script)
+    if (is_any && has_script)
         add_advice(&advice, str_from(r->script->advice));
     for (size_t it = 0; ledger_next_incident(l, group, 0, &it, &v);) {
-        bool explains = is_in(&d->missed, v.partition, v.first, v.last) ||
-                        is_in(&d->repeated, v.partition, v.first, v.last) ||
-                        is_in(&d->unfinished, v.partition, v.first, v.last);
-        if (!explains && v.quiet)
+        bool explains = !r->is_doubtful && is_any_in(d, &v);
+        if (!explains && (v.quiet || is_denied(r, &v)))
             continue;
         json_array_append_new(d->incidents, incident_json(&v));
-        if (explains && !r->script)
+        if (explains && !has_script)
             add_advice(&advice, v.advice);
     }
     buf_add(&advice, "", 1);
@@ -202,11 +299,15 @@ void verdict_reach(struct run *r)
     d->missed.certainty = d->repeated.certainty = d->unfinished.certainty = LEDGER_CERTAIN;
     for (int32_t p = 0; p < book_partitions(r->book); p++)
         look_at(r, p);
-    bool was_inconclusive = d->verdict == DRILL_INCONCLUSIVE;
     if (!r->script)
         judge_control(r);
-    else if (!was_inconclusive)
-        d->verdict = is_kept(r) ? DRILL_PASS : DRILL_FAIL;
+    else if (d->verdict != DRILL_INCONCLUSIVE)
+        judge(r);
+    if (d->verdict == DRILL_INCONCLUSIVE && !r->has_settled) {
+        // It ran out of time: what was still under way is nobody's fault.
+        drop_findings(&d->missed);
+        drop_findings(&d->unfinished);
+    }
     d->certainty = r->o->control_passed ? LEDGER_CERTAIN : LEDGER_LIKELY;
     const struct drill_findings *const all[] = {&d->missed, &d->repeated, &d->unfinished};
     for (size_t i = 0; i < 3; i++) {

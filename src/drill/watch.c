@@ -28,12 +28,21 @@ static void note_group(struct run *r, struct str group)
 {
     if (r->real_group || group.len <= 0)
         return;
-    r->real_group = str_dup(group);
+    char *name = str_dup(group);
     static const enum ledger_evidence kinds[] = {LEDGER_EVIDENCE_STDOUT, LEDGER_EVIDENCE_SQL,
                                                  LEDGER_EVIDENCE_NONE};
     struct ledger *l = run_ledger(r);
     ledger_evidence_mode(l, group, kinds[evidence_kind(r->o->evidence)], r->o->control_passed);
     ledger_set_expect(l, group, r->o->expect);
+    r->real_group = name;
+    // Who assigns itself partitions is known by its first commit, when work is done already.
+    for (int32_t p = 0; p < book_partitions(r->book); p++) {
+        struct book_partition *bp = book_partition(r->book, p);
+        for (int64_t i = 0; i < bp->n; i++) {
+            if (bp->records[i].times > 0)
+                crew_tell_receipt(r, bp->records[i].sent_to, 1, p, i);
+        }
+    }
 }
 
 static bool is_our_topic(const struct run *r, struct str name, struct uuid id)
