@@ -23,6 +23,7 @@ struct request_line {
     char **cases;
     int n_cases;
     const char *records;
+    const char *from_topic;
     const char *key;
     enum records_format format;
     const char *evidence;
@@ -49,10 +50,21 @@ static const char help[] =
     "key.\n"
     "\n"
     "  -e, --expect WHAT        at-least-once (default), at-most-once, exactly-once\n"
-    "      --evidence MODE      stdout (default), sql:sqlite:FILE:QUERY, none\n"
+    "      --evidence MODE      what says that a record was worked on:\n"
+    "                           stdout (default): a line of the output;\n"
+    "                           sql:sqlite:FILE:QUERY, sql:postgres:URL:QUERY: a row of its\n"
+    "                           database, by a query that gives topic, partition and offset, or a\n"
+    "                           key;\n"
+    "                           none: only what the broker sees.\n"
+    "                           topic:NAME and http come in a later version.\n"
+    "                           A database that outlives a drill is fine: without --topic each "
+    "run\n"
+    "                           has a topic and a group of its own there.\n"
     "      --match PATTERN      a line of output that counts: a regular expression with\n"
     "                           {partition} and {offset}, or {key}\n"
     "      --records FILE       records to feed (lines, JSON, CSV, RFC 822); default: made up\n"
+    "      --from-topic BROKER/TOPIC\n"
+    "                           records of any Kafka-protocol cluster: HOST:PORT[,...]/TOPIC\n"
     "      --format FORMAT      of FILE: lines, json, csv, rfc822 (default: by its looks)\n"
     "      --key FIELD          of FILE: the field that is the key\n"
     "  -t, --topic T            the topic's name (default drill)\n"
@@ -64,6 +76,8 @@ static const char help[] =
     "  -j, --json               all results as one JSON document\n"
     "      --junit FILE         results for CI\n"
     "      --keep DIR           keeps the output of the copies and the broker's directory\n"
+    "      --bootstrap BROKER   drills before a cluster of yours: in a later version, with `tally\n"
+    "                           proxy`\n"
     "\n"
     "Exit status: 0 all passed, 1 one failed, 2 none failed but one is inconclusive or could not\n"
     "run.\n"
@@ -73,7 +87,8 @@ static const char help[] =
     "  tally drill auto-commit-miss -- ./my-consumer\n"
     "  tally drill --expect exactly-once --evidence \\\n"
     "      'sql:sqlite:{dir}/out.db:SELECT topic, partition, record_offset FROM results' \\\n"
-    "      -- ./my-consumer {dir}/out.db\n";
+    "      -- ./my-consumer {dir}/out.db\n"
+    "  tally drill join --from-topic 127.0.0.1:9092/orders -- ./my-consumer\n";
 
 static int list(void)
 {
@@ -178,10 +193,12 @@ static int take_option(struct request_line *q, int c, const char *value)
         q->o.keep_dir = value;
         return 0;
     case 'F':
-        return cli_fail("drill", "--from-topic is not built yet; --records FILE feeds a file");
+        q->from_topic = value;
+        return 0;
     case 'b':
-        return cli_fail("drill", "--bootstrap is not built yet; drills run on a broker of their "
-                                 "own");
+        return cli_fail("drill", "--bootstrap comes with `tally proxy`, in a later version: drills "
+                                 "run on a broker of their own; --from-topic BROKER/TOPIC feeds "
+                                 "it with your cluster's records");
     default:
         return cli_see_help("drill");
     }
@@ -217,6 +234,8 @@ static int parse(struct request_line *q, int argc, char **argv)
         if (rc != 0)
             return rc;
     }
+    if (q->from_topic && (q->records || q->key || q->format != RECORDS_AUTO))
+        return cli_fail("drill", "--from-topic does not go with --records, --format or --key");
     q->cases = argv + optind;
     q->n_cases = argc - optind;
     return 0;
@@ -239,7 +258,9 @@ static int prepare(struct request_line *q)
     }
     if (rc == 0)
         rc = evidence_parse(q->evidence, q->match, &q->parsed_evidence, &why);
-    if (rc == 0)
+    if (rc == 0 && q->from_topic)
+        rc = supply_open_topic(q->from_topic, &q->o.supply, &why);
+    else if (rc == 0)
         rc = supply_open(q->records, q->format, q->key, &q->o.supply, &why);
     q->o.evidence = q->parsed_evidence;
     if (rc < 0) {

@@ -86,6 +86,23 @@ MUST_USE int client_committed(struct client *c, int32_t coordinator, struct str 
 MUST_USE int client_commit_offsets(struct client *c, int32_t coordinator, struct str group,
                                    const struct client_offset *offsets, int32_t n_offsets);
 
+// What a topic holds, from its partitions in turn, up to where each ended when it was opened:
+// committed records only, compression undone.
+struct client_reader;
+struct client_read {
+    int32_t partition;
+    int64_t offset;
+    struct bytes key;   // ptr NULL: none
+    struct bytes value; // ptr NULL: tombstone
+    int32_t n_headers;
+    struct bytes headers; // raw: record_header_next() of wire/batch.h
+};
+MUST_USE int client_reader_open(struct client *c, const char *topic,
+                                struct client_reader **ret_reader);
+// 1 and a record, valid until the next call; 0: no more; or -errno.
+MUST_USE int client_reader_next(struct client_reader *r, struct client_read *ret_read);
+void client_reader_close(struct client_reader *r); // NULL is fine
+
 // Producer: acks=all, idempotent where the broker has InitProducerId. One producer writes one
 // topic; records go to the partition of Kafka's default partitioner (murmur2 of the key), or in
 // turn when the key is null.

@@ -3,12 +3,10 @@
 #include <ctype.h>
 #include <errno.h>
 #include <regex.h>
-#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MAX_FORMS 8       // more are no form: the lines hold text of the records
 #define MIN_FORM_LINES 20 // fewer have shown nothing
@@ -22,10 +20,9 @@ struct forms {
 struct evidence {
     enum evidence_kind kind;
     struct forms whole;
-    struct forms head; // up to the first thing that varies
-    size_t lines;      // learnt from
-    char *file;        // sqlite
-    char *query;       // sqlite
+    struct forms head;         // up to the first thing that varies
+    size_t lines;              // learnt from
+    struct database *database; // NULL: none
     bool has_match;
     regex_t match;
     int group_topic; // which capture group; 0: none
@@ -47,27 +44,6 @@ static int refuse(char **ret_why, const char *format, ...)
     *ret_why = strdup(text);
     CHECK(*ret_why);
     return -EINVAL;
-}
-
-static int parse_sql(struct evidence *e, const char *spec, char **ret_why)
-{
-    if (strncmp(spec, "sql:postgres", 12) == 0)
-        return refuse(ret_why,
-                      "--evidence sql:postgres is not built yet; sql:sqlite:FILE:QUERY is");
-    if (strncmp(spec, "sql:sqlite:", 11) != 0)
-        return refuse(ret_why, "--evidence \"%.60s\": the form is sql:sqlite:FILE:QUERY", spec);
-    const char *file = spec + 11;
-    const char *colon = strchr(file, ':');
-    if (!colon || colon == file || !colon[1])
-        return refuse(ret_why,
-                      "--evidence \"%.60s\": the form is sql:sqlite:FILE:QUERY, with a "
-                      "query that gives topic, partition, offset (or a key) of each "
-                      "record worked on",
-                      spec);
-    e->kind = EVIDENCE_SQLITE;
-    e->file = strndup(file, (size_t)(colon - file));
-    e->query = strdup(colon + 1);
-    return 0;
 }
 
 // Makes the placeholders of --match into capture groups, counting those that are there already.
@@ -118,22 +94,25 @@ int evidence_parse(const char *spec, const char *match, struct evidence **ret_ev
     struct evidence *e = calloc(1, sizeof *e);
     CHECK(e);
     int rc = 0;
+    *ret_why = NULL;
     if (strcmp(spec, "stdout") == 0)
         e->kind = EVIDENCE_STDOUT;
     else if (strcmp(spec, "none") == 0)
         e->kind = EVIDENCE_NONE;
     else if (strncmp(spec, "sql:", 4) == 0)
-        rc = parse_sql(e, spec, ret_why);
+        rc = database_parse(spec + 4, &e->database, ret_why);
     else if (strncmp(spec, "topic:", 6) == 0 || strcmp(spec, "http") == 0)
         rc = refuse(ret_why,
-                    "--evidence %.60s is not built yet; there are stdout, "
-                    "sql:sqlite:FILE:QUERY and none",
+                    "--evidence %.60s comes in a later version; there are stdout, "
+                    "sql:sqlite:FILE:QUERY, sql:postgres:URL:QUERY and none",
                     spec);
     else
         rc = refuse(ret_why,
-                    "no --evidence \"%.60s\"; there are stdout, sql:sqlite:FILE:QUERY "
-                    "and none",
+                    "no --evidence \"%.60s\"; there are stdout, sql:sqlite:FILE:QUERY, "
+                    "sql:postgres:URL:QUERY and none",
                     spec);
+    if (e->database)
+        e->kind = EVIDENCE_SQL;
     if (rc == 0 && match && e->kind != EVIDENCE_STDOUT)
         rc = refuse(ret_why, "--match goes with --evidence stdout");
     if (rc == 0 && match)
@@ -152,8 +131,7 @@ void evidence_free(struct evidence *e)
         return;
     if (e->has_match)
         regfree(&e->match);
-    free(e->file);
-    free(e->query);
+    database_free(e->database);
     free(e);
 }
 
@@ -168,9 +146,9 @@ const char *evidence_name(const struct evidence *e)
     return names[e->kind];
 }
 
-const char *evidence_file(const struct evidence *e)
+struct database *evidence_database(const struct evidence *e)
 {
-    return e->file;
+    return e->database;
 }
 
 // A whole non-negative number of at most 18 digits.
@@ -395,88 +373,4 @@ size_t evidence_line(const struct evidence *e, const struct book *b, struct str 
         return line_match(e, b, line, ret_spots);
     size_t n = line_ids(b, line, ret_spots, cap);
     return n > 0 ? n : line_key(b, line, ret_spots);
-}
-
-// Which column holds what: by name, else by position.
-struct columns {
-    int topic;
-    int partition;
-    int offset;
-    int key;
-};
-
-static struct columns find_columns(sqlite3_stmt *s)
-{
-    struct columns c = {-1, -1, -1, -1};
-    int n = sqlite3_column_count(s);
-    for (int i = 0; i < n; i++) {
-        const char *name = sqlite3_column_name(s, i);
-        if (strcasestr(name, "topic"))
-            c.topic = i;
-        else if (strcasestr(name, "partition"))
-            c.partition = i;
-        else if (strcasestr(name, "offset"))
-            c.offset = i;
-    }
-    if (c.partition >= 0 && c.offset >= 0)
-        return c;
-    if (n == 1)
-        return (struct columns){-1, -1, -1, 0};
-    return n == 2 ? (struct columns){-1, 0, 1, -1} : (struct columns){0, 1, 2, -1};
-}
-
-static struct str column_text(sqlite3_stmt *s, int column)
-{
-    const char *text = (const char *)sqlite3_column_text(s, column);
-    return (struct str){text ? text : "", sqlite3_column_bytes(s, column)};
-}
-
-static void take_row(sqlite3_stmt *s, const struct columns *c, struct book *b)
-{
-    struct book_spot at;
-    if (c->key >= 0) {
-        struct str key = column_text(s, c->key);
-        if (parse_id(b, key.ptr, (size_t)key.len, &at) || book_find_key(b, key, &at))
-            book_worked(b, at, 0, BOOK_PLAIN);
-        return;
-    }
-    if (c->topic >= 0 && !str_eq_c(column_text(s, c->topic), book_topic(b)))
-        return;
-    int64_t partition = sqlite3_column_int64(s, c->partition);
-    int64_t offset = sqlite3_column_int64(s, c->offset);
-    if (partition >= 0 && partition <= INT32_MAX && book_has(b, (int32_t)partition, offset))
-        book_worked(b, (struct book_spot){(int32_t)partition, offset}, 0, BOOK_PLAIN);
-}
-
-int evidence_query(const struct evidence *e, const char *file, struct book *b, char **ret_why)
-{
-    sqlite3 *db = NULL;
-    sqlite3_stmt *s = NULL;
-    if (access(file, F_OK) != 0) {
-        book_clear_worked(b);
-        return 0;
-    }
-    int rc = sqlite3_open_v2(file, &db, SQLITE_OPEN_READWRITE, NULL);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_prepare_v2(db, e->query, -1, &s, NULL);
-    if (rc == SQLITE_OK && sqlite3_stmt_readonly(s)) {
-        book_clear_worked(b);
-        struct columns c = find_columns(s);
-        while ((rc = sqlite3_step(s)) == SQLITE_ROW)
-            take_row(s, &c, b);
-    } else if (rc == SQLITE_OK) {
-        rc = SQLITE_READONLY;
-    }
-    int result = 0;
-    if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
-        result = -EBUSY;
-    else if (rc == SQLITE_READONLY)
-        result = refuse(ret_why, "the evidence query must only read: %.200s", e->query);
-    else if (rc == SQLITE_ERROR && strstr(sqlite3_errmsg(db), "no such table"))
-        book_clear_worked(b); // the consumer has not made it yet
-    else if (rc != SQLITE_OK && rc != SQLITE_DONE)
-        result = refuse(ret_why, "%s: %s", file, sqlite3_errmsg(db));
-    sqlite3_finalize(s);
-    sqlite3_close(db);
-    return result;
 }

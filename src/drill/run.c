@@ -14,15 +14,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define START_MS 30000     // for all copies to be there: a JVM with a cold cache takes seconds
-#define FEED_EVERY_MS 20   // between two looks at how much the consumers have before them
-#define FEED_MAX_BATCH 100 // records of one append
-#define FEED_MAX_RATE 2000 // records a second in all, however fast the consumers are
-#define MIN_BACKLOG 10     // records before each copy, so that it is always at work
+#define START_MS 30000        // for all copies to be there: a JVM with a cold cache takes seconds
+#define FEED_EVERY_MS 20      // between two looks at how much the consumers have before them
+#define FEED_MAX_BATCH 100    // records of one append
+#define FEED_MAX_BYTES 524288 // likewise: half of the default of max.message.bytes
+#define FEED_MAX_RATE 2000    // records a second in all, however fast the consumers are
+#define MIN_BACKLOG 10        // records before each copy, so that it is always at work
 #define MAX_BACKLOG 400
 #define TAIL_RECORDS 5        // to each partition in the end, so that commits pass what was before
 #define QUIET_MS 700          // nothing more comes after that, at least
@@ -80,23 +82,61 @@ struct ledger_time run_time(struct run *r)
 
 int run_read_evidence(struct run *r)
 {
-    if (evidence_kind(r->o->evidence) != EVIDENCE_SQLITE)
+    struct database *d = evidence_database(r->o->evidence);
+    if (!d)
         return 0;
-    r->evidence_ms = stage_now_ms();
-    char *file = copy_expand(&r->plan, evidence_file(r->o->evidence), 1, r->slots[0].address);
+    uint64_t began_ms = stage_now_ms();
+    char *place = copy_expand(&r->plan, database_place(d), 1, r->slots[0].address);
+    char *query = copy_expand(&r->plan, database_query(d), 1, r->slots[0].address);
     char *why = NULL;
     int64_t before = book_worked_total(r->book);
-    int rc = evidence_query(r->o->evidence, file, r->book, &why);
-    if (rc < 0 && rc != -EBUSY)
+    int rc = database_read(d, place, query, r->book, &why);
+    if (rc == -EBUSY && why)
+        (void)run_fail(r, rc, "evidence: %s", why); // to be said when it stays so
+    else if (rc < 0 && rc != -EBUSY)
         rc = run_fail(r, -ECANCELED, "evidence: %s", why ? why : strerror(-rc));
+    r->evidence_ms = stage_now_ms();
+    r->evidence_pause_ms = (r->evidence_ms - began_ms) * 9 + EVIDENCE_EVERY_MS;
     if (book_worked_total(r->book) != before)
         r->last_worked_ms = stage_now_ms();
     free(why);
-    free(file);
+    free(query);
+    free(place);
+    return rc;
+}
+
+// A database that outlives a run may hold rows of former ones.
+static int look_before(struct run *r)
+{
+    struct database *d = evidence_database(r->o->evidence);
+    if (!d || !database_is_lasting(d))
+        return 0;
+    char *place = copy_expand(&r->plan, database_place(d), 1, "127.0.0.1:0");
+    char *query = copy_expand(&r->plan, database_query(d), 1, "127.0.0.1:0");
+    char *why = NULL;
+    int64_t rows = 0;
+    int rc = database_look_before(d, place, query, r->topic, &rows, &why);
+    if (rc < 0)
+        rc = run_fail(r, -ECANCELED, "evidence: %s", why ? why : "the database is locked");
+    else if (rows > 0)
+        rc = run_fail(r, -ECANCELED,
+                      "evidence: the database has %lld rows for topic \"%s\" already, which cannot "
+                      "be told from new ones: remove them; or %s",
+                      (long long)rows, r->topic,
+                      r->o->topic ? "leave --topic out, so that each run has a topic of its own"
+                                  : "let the query give the topic too");
+    free(why);
+    free(query);
+    free(place);
     return rc;
 }
 
 // ---- feeding
+
+static struct bytes keep(struct arena *a, struct bytes b)
+{
+    return b.ptr ? arena_bytes(a, b) : b;
+}
 
 int run_append(struct run *r, int32_t partition, size_t n)
 {
@@ -107,13 +147,20 @@ int run_append(struct run *r, int32_t partition, size_t n)
         size_t got = 0;
         struct arena *a = arena_new();
         struct supply_record f;
-        while (got < n && got < FEED_MAX_BATCH && supply_at(r->o->supply, r->feed_at, &f)) {
-            batch[got++] = (struct stage_record){arena_bytes(a, f.key), arena_bytes(a, f.value)};
+        size_t bytes = 0;
+        bool has_more = false;
+        while (got < n && got < FEED_MAX_BATCH &&
+               (has_more = supply_at(r->o->supply, r->feed_at, &f))) {
+            bytes += f.key.len + f.value.len + f.headers.len;
+            if (got > 0 && bytes > FEED_MAX_BYTES)
+                break;
+            batch[got++] = (struct stage_record){keep(a, f.key), keep(a, f.value), f.n_headers,
+                                                 keep(a, f.headers)};
             // Known before it is sent: a copy may report it before the append is answered.
             book_add(r->book, partition, f.key);
             r->feed_at++;
         }
-        r->feed_is_empty = got < n && got < FEED_MAX_BATCH;
+        r->feed_is_empty = !has_more;
         int64_t base = book_partition(r->book, partition)->n - (int64_t)got;
         int64_t at = base;
         if (got > 0)
@@ -211,8 +258,8 @@ int run_pump(struct run *r, int timeout_ms)
     rc = crew_read(r);
     if (rc == 0)
         rc = feed(r);
-    if (rc == 0 && evidence_kind(r->o->evidence) == EVIDENCE_SQLITE &&
-        stage_now_ms() - r->evidence_ms > EVIDENCE_EVERY_MS) {
+    if (rc == 0 && evidence_database(r->o->evidence) &&
+        stage_now_ms() - r->evidence_ms > r->evidence_pause_ms) {
         rc = run_read_evidence(r);
         rc = rc == -EBUSY ? 0 : rc;
     }
@@ -506,7 +553,9 @@ static int play(struct run *r)
         rc = stop_for_good(r);
     if (rc >= 0) {
         rc = run_read_evidence(r);
-        rc = rc == -EBUSY ? run_fail(r, -ECANCELED, "the evidence database stays locked") : rc;
+        if (rc == -EBUSY)
+            rc =
+                r->why ? -ECANCELED : run_fail(r, -ECANCELED, "the evidence database stays locked");
     }
     return rc < 0 ? rc : 0;
 }
@@ -546,6 +595,24 @@ static void clean_up(struct run *r)
     free(r->odd_line);
 }
 
+// In a database that outlives a run, each run has a topic and keys of its own.
+static void name_run(struct run *r)
+{
+    struct database *d = evidence_database(r->o->evidence);
+    char mark[20] = "", topic[32], group[40];
+    if (d && database_is_lasting(d)) {
+        uint32_t n;
+        CHECK(getrandom(&n, sizeof n, 0) == sizeof n);
+        snprintf(mark, sizeof mark, "-%08x", n);
+    }
+    snprintf(topic, sizeof topic, "drill%s", mark);
+    snprintf(group, sizeof group, "drill-group%s", mark);
+    r->topic = strdup(r->o->topic ? r->o->topic : topic);
+    r->group = strdup(group);
+    CHECK(r->topic && r->group);
+    supply_mark(r->o->supply, mark);
+}
+
 int drill_run(const struct drill_options *o, const struct drill_script *script,
               struct drill_result **ret_result, char **ret_why)
 {
@@ -555,8 +622,7 @@ int drill_run(const struct drill_options *o, const struct drill_script *script,
     CHECK(r.result);
     r.began_ms = stage_now_ms();
     r.deadline_ms = r.began_ms + o->timeout_ms;
-    r.topic = strdup(o->topic ? o->topic : "drill");
-    r.group = strdup("drill-group");
+    name_run(&r);
     r.result->name = strdup(script ? script->name : "control");
     r.result->topic = strdup(r.topic);
     r.result->is_control = !script;
@@ -570,6 +636,8 @@ int drill_run(const struct drill_options *o, const struct drill_script *script,
                                 .group = r.group,
                                 .dir = r.dir,
                                 .keep_dir = o->keep_dir ? r.dir : NULL};
+    if (rc == 0)
+        rc = look_before(&r);
     if (rc == 0)
         rc = start_stage(&r, settings);
     if (rc == 0)

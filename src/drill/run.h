@@ -88,8 +88,8 @@ struct run {
     struct slot *target;
     bool is_closing;
     bool has_settled;
-    bool is_doubtful; // the evidence turned out not to bear a verdict
-    int64_t mixed_lines; // two writers wrote into one another's lines
+    bool is_doubtful;       // the evidence turned out not to bear a verdict
+    int64_t mixed_lines;    // two writers wrote into one another's lines
     char *odd_line;         // the first of a form that is not known from the control pass; owned
     int64_t late_shown;     // control: shown only when the copies were stopped
     bool is_cut;            // control: output that stops in the middle of a line
@@ -98,6 +98,7 @@ struct run {
     char *other_topic;      // one the command asked for, not ours
     uint64_t requests[128]; // by api, for "what was seen"
     uint64_t evidence_ms;   // when the database was last read
+    uint64_t evidence_pause_ms;
     uint64_t last_worked_ms;
     uint64_t slowest_ms; // between two pieces of work of a copy that had work
     uint64_t last_commit_ms;

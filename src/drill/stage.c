@@ -291,6 +291,31 @@ int stage_make_topic(struct stage *s, const char *topic, int32_t partitions, cha
     return rc;
 }
 
+static int refused(const struct produce_response *r, const char *topic, int32_t partition,
+                   size_t bytes, char **ret_why)
+{
+    if (r->n_responses != 1 || r->responses[0].n_partition_responses != 1)
+        return fail(ret_why, -EIO, "cannot append to %s/%d: no answer", topic, partition);
+    int16_t code = r->responses[0].partition_responses[0].error_code;
+    if (code == KERR_MESSAGE_TOO_LARGE)
+        return fail(ret_why, -EIO,
+                    "a record of %zu bytes is larger than the broker of the drill takes; --set "
+                    "message.max.bytes=%zu",
+                    bytes, bytes);
+    return fail(ret_why, -EIO, "cannot append to %s/%d: %s", topic, partition, kerr_name(code));
+}
+
+static void add_record(struct batch_builder *b, struct arena *a, int64_t now_ms,
+                       const struct stage_record *r)
+{
+    struct record_header *headers = arena_array(a, (size_t)r->n_headers, sizeof *headers);
+    struct bytes rest = r->headers;
+    int n = 0;
+    while (n < r->n_headers && record_header_next(&rest, &headers[n]))
+        n++;
+    batch_builder_add(b, now_ms, r->key, r->value, headers, n);
+}
+
 int stage_append(struct stage *s, const char *topic, int32_t partition,
                  const struct stage_record *records, size_t n, int64_t *ret_base, char **ret_why)
 {
@@ -300,11 +325,11 @@ int stage_append(struct stage *s, const char *topic, int32_t partition,
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    struct arena *a = arena_new();
     for (size_t i = 0; i < n; i++)
-        batch_builder_add(&b, now_ms, records[i].key, records[i].value, NULL, 0);
+        add_record(&b, a, now_ms, &records[i]);
     int rc = batch_builder_finish(&b, &bytes);
     CHECK(rc == 0);
-    struct arena *a = arena_new();
     struct produce_request req;
     struct produce_response resp;
     struct produce_request_topic_data t;
@@ -326,10 +351,7 @@ int stage_append(struct stage *s, const char *topic, int32_t partition,
         rc = fail(ret_why, rc, "cannot append to %s/%d: %s", topic, partition, strerror(-rc));
     else if (resp.n_responses != 1 || resp.responses[0].n_partition_responses != 1 ||
              resp.responses[0].partition_responses[0].error_code != 0)
-        rc = fail(ret_why, -EIO, "cannot append to %s/%d: %s", topic, partition,
-                  resp.n_responses == 1 && resp.responses[0].n_partition_responses == 1
-                      ? kerr_name(resp.responses[0].partition_responses[0].error_code)
-                      : "no answer");
+        rc = refused(&resp, topic, partition, bytes.len, ret_why);
     else
         *ret_base = resp.responses[0].partition_responses[0].base_offset;
     batch_builder_free(&b);

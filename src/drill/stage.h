@@ -32,8 +32,10 @@ MUST_USE int stage_make_topic(struct stage *s, const char *topic, int32_t partit
                               char **ret_why);
 
 struct stage_record {
-    struct bytes key; // ptr NULL: none
-    struct bytes value;
+    struct bytes key;   // ptr NULL: none
+    struct bytes value; // ptr NULL: tombstone
+    int32_t n_headers;
+    struct bytes headers; // raw, as in struct record of wire/batch.h
 };
 // Appends to one partition, acks=1. *ret_base is the first offset.
 MUST_USE int stage_append(struct stage *s, const char *topic, int32_t partition,

@@ -165,6 +165,12 @@ static void test_specs(void **state)
     }
 }
 
+static int query(const struct evidence *e, const char *path, char **ret_why)
+{
+    struct database *d = evidence_database(e);
+    return database_read(d, path, database_query(d), book, ret_why);
+}
+
 static void test_sqlite(void **state)
 {
     (void)state;
@@ -179,7 +185,7 @@ static void test_sqlite(void **state)
     buf_add(&spec, "", 1);
     struct evidence *e = parse((char *)spec.ptr, NULL);
     char *why = NULL;
-    assert_int_equal(evidence_query(e, path, book, &why), 0); // no such table yet: no rows
+    assert_int_equal(query(e, path, &why), 0); // no such table yet: no rows
     assert_int_equal(book_worked_total(book), 0);
     sqlite3_exec(db,
                  "CREATE TABLE r (topic, partition, record_offset);"
@@ -187,18 +193,18 @@ static void test_sqlite(void **state)
                  " ('other', 0, 0), ('orders', 0, 77)",
                  NULL, NULL, NULL);
     for (int i = 0; i < 2; i++) { // read anew each time, not added up
-        assert_int_equal(evidence_query(e, path, book, &why), 0);
+        assert_int_equal(query(e, path, &why), 0);
         assert_int_equal(book_worked_total(book), 2);
         assert_int_equal(book_partition(book, 0)->records[1].times, 2);
         assert_int_equal(book_partition(book, 0)->records[0].times, 0);
     }
     sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
-    assert_int_equal(evidence_query(e, path, book, &why), -EBUSY);
+    assert_int_equal(query(e, path, &why), -EBUSY);
     sqlite3_close(db);
     evidence_free(e);
     buf_free(&spec);
     e = parse("sql:sqlite:f:DELETE FROM r", NULL);
-    assert_int_equal(evidence_query(e, path, book, &why), -EINVAL);
+    assert_int_equal(query(e, path, &why), -EINVAL);
     free(why);
     evidence_free(e);
     unlink(path);
