@@ -147,8 +147,7 @@ static bool is_aborted(const struct fetch_response_partition *answer, const stru
     if (!batch_is_transactional(b))
         return false;
     for (int32_t i = 0; i < answer->n_aborted_transactions; i++) {
-        const struct fetch_response_aborted_transaction *t =
-            &answer->aborted_transactions[i];
+        const struct fetch_response_aborted_transaction *t = &answer->aborted_transactions[i];
         if (t->producer_id != b->producer_id || b->base_offset < t->first_offset)
             continue;
         // Up to this producer's next marker; one behind that is another transaction.
