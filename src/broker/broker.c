@@ -125,6 +125,7 @@ static int open_partitions(struct broker *b)
                                        .commit = partitions_commit,
                                        .say = partitions_say,
                                        .fail = partitions_fail};
+    entropy_fill(b->config.entropy, &config.hash, sizeof config.hash);
     b->partitions = partitions_new(&config);
     return partitions_follow(b->partitions, 0, b->wall_ms);
 }
@@ -416,7 +417,8 @@ static uint64_t next_due_ms(struct broker *b)
     const struct timer *t = heap_first(&b->timers);
     if (t && t->due_ms < due)
         due = t->due_ms;
-    const uint64_t others[] = {b->ledger_due_ms, b->retain_due_ms, b->space_due_ms, b->save_due_ms};
+    const uint64_t others[] = {b->ledger_due_ms, b->retain_due_ms, b->clean_due_ms, b->space_due_ms,
+                               b->save_due_ms};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] < due)
             due = others[i];
@@ -492,6 +494,11 @@ static void housekeeping(struct broker *b)
     if (b->now_ms >= b->save_due_ms) {
         b->save_due_ms = b->now_ms + SAVE_MS;
         partitions_save(b->partitions);
+    }
+    if (b->now_ms >= b->clean_due_ms) {
+        struct config_view view = broker_view(b);
+        b->clean_due_ms = b->now_ms + (uint64_t)config_i64(&view, "log.cleaner.backoff.ms");
+        partitions_clean(b->partitions, b->wall_ms);
     }
     if (b->now_ms >= b->ledger_due_ms) {
         b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;

@@ -93,6 +93,7 @@ struct broker {
     bool has_news; // for the ledger, since its last snapshot
     uint64_t retain_due_ms;
     uint64_t save_due_ms;
+    uint64_t clean_due_ms;
     uint64_t space_due_ms;
     bool has_space;
 

@@ -359,6 +359,8 @@ void partitions_start_syncs(struct partitions *ps)
 
 bool partitions_sync_done(struct partitions *ps, uint64_t cookie, int error)
 {
+    if (partitions_clean_done(ps, cookie, error))
+        return true;
     LIST_EACH (node, &ps->syncing) {
         struct partition *p = LIST_ITEM(node, struct partition, syncing);
         if ((uint64_t)(uintptr_t)p != cookie)
@@ -415,6 +417,7 @@ void partition_free(struct partition *p)
 void partition_drop(struct partition *p)
 {
     p->is_dropped = true;
+    partition_stop_cleaning(p);
     fail_list(&p->queued);
     fail_list(&p->no_room);
     fail_list(&p->unsynced);
@@ -462,7 +465,11 @@ int64_t partition_gap(const struct partition *p, int64_t from, int64_t to)
     if (!t || p->index >= t->n_partitions)
         return 0;
     const struct topic_partition *tp = &t->partitions[p->index];
+    // Where the log was compacted both kinds of gap are counted from what is there.
+    int64_t compacted = log_gaps_end(p->log);
+    int64_t n = log_holes(p->log, from, to < compacted ? to : compacted);
+    from = from > compacted ? from : compacted;
     int64_t low = from > tp->gap_from ? from : tp->gap_from;
     int64_t high = to < tp->epoch_start_offset ? to : tp->epoch_start_offset;
-    return high > low ? high - low : 0;
+    return n + (high > low ? high - low : 0);
 }

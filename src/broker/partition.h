@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/list.h"
+#include "base/siphash.h"
 #include "core/topics.h"
 #include "wire/batch.h"
 
@@ -23,7 +24,8 @@ struct partitions_config {
     struct topics *topics;
     bool was_clean; // how the last run ended: store.h
     bool power_lost;
-    void *ctx; // of the functions below
+    struct siphash_key hash; // of keys while a log is compacted; a secret, or zeros
+    void *ctx;               // of the functions below
     // Journals the records and applies them to the core at once. Returns the journal position.
     uint64_t (*commit)(void *ctx, struct effects *fx);
     // One line for the log.
@@ -66,6 +68,9 @@ bool partitions_has_room(struct partitions *ps, size_t bytes);
 void partitions_save(struct partitions *ps);
 // Retention of all logs, and producers that were silent too long.
 void partitions_retain(struct partitions *ps, int64_t wall_ms);
+
+// Begins to compact the log that needs it most, unless one is being compacted.
+void partitions_clean(struct partitions *ps, int64_t wall_ms);
 
 // Appending. The struct stands in the request; `done` is called once, never from inside
 // partition_append(), unless partition_cancel() came first. The batch's bytes stay until then.
@@ -115,6 +120,7 @@ struct partition_settings {
     struct batch_rules rules; // produce_version and now_ms are the caller's to fill
     bool log_append_time;
     bool is_internal;
+    bool may_delete; // cleanup.policy has delete: records may be deleted by hand
 };
 const struct partition_settings *partition_settings(const struct partition *p);
 
@@ -123,5 +129,5 @@ const struct partition_settings *partition_settings(const struct partition *p);
 enum kerr partition_delete_records(struct partition *p, int64_t offset, int64_t wall_ms,
                                    uint64_t *ret_position);
 
-// Offsets of the range that were never used: the gap a power cut left.
+// Offsets of the range without a record: never used, as a power cut leaves them, or compacted.
 int64_t partition_gap(const struct partition *p, int64_t from, int64_t to);

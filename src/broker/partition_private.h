@@ -31,7 +31,8 @@ struct partition {
     uint64_t reserve_position;
     int64_t reserve_upto; // 0: no reservation under way
     bool is_syncing;
-    bool is_dropped; // deleted, kept until its sync ends
+    bool is_uncleanable; // compaction met a damaged segment
+    bool is_dropped;     // deleted, kept until its sync ends
 };
 
 struct partitions {
@@ -54,9 +55,13 @@ struct partitions {
     uint64_t seen_configs;
     size_t n_recovered; // by reading the tail, at start
     uint64_t recovered_bytes;
-    bool is_started;  // the first follow is done
-    bool has_missing; // some could not be opened for want of files or space; tried again
-    bool has_owed;    // some wait until the deletion of a topic of their name is durable
+    struct partition *cleaning; // being compacted; NULL: none
+    int64_t cleaning_bytes;     // that it saved so far
+    int64_t cleaning_from;      // where it was clean before
+    bool clean_again;           // look at once for the next one
+    bool is_started;            // the first follow is done
+    bool has_missing;           // some could not be opened for want of files or space; tried again
+    bool has_owed;              // some wait until the deletion of a topic of their name is durable
     bool has_failed;
 };
 
@@ -70,4 +75,9 @@ void partition_start_sync(struct partition *p);
 void partitions_start_syncs(struct partitions *ps); // that had to wait for others
 void partition_wake_all(struct partition *p);
 void partition_save(struct partition *p); // writes the checkpoint of its log
+// A step of compaction ended. False: the cookie is not of one.
+bool partitions_clean_done(struct partitions *ps, uint64_t cookie, int error);
+void partition_stop_cleaning(struct partition *p);
+void partitions_say(struct partitions *ps, bool is_warning, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void partition_fail(struct partition *p, int error, const char *what);

@@ -22,6 +22,8 @@
 // Each costs memory and time at start; what asks for more than this is a mistake.
 #define PARTITIONS_MAX 1000000
 
+#define INTERNAL_SEGMENT_BYTES 104857600 // Kafka's offsets.topic.segment.bytes
+
 // A directory that waits for its topic's deletion to be durable.
 struct removal {
     struct list node;
@@ -46,9 +48,7 @@ static struct bytes key_bytes(const struct key *k)
     return (struct bytes){k->b, sizeof k->b};
 }
 
-static void say(struct partitions *ps, bool is_warning, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static void say(struct partitions *ps, bool is_warning, const char *format, ...)
+void partitions_say(struct partitions *ps, bool is_warning, const char *format, ...)
 {
     char line[800];
     va_list args;
@@ -123,7 +123,7 @@ int partitions_close_clean(struct partitions *ps)
         if (r == 0 && ps->config.store)
             store_add_log_mark(ps->config.store, p->topic, p->index, &mark);
         if (r < 0)
-            say(ps, true, "%s-%d: close: %s", p->topic.ptr, p->index, strerror(-r));
+            partitions_say(ps, true, "%s-%d: close: %s", p->topic.ptr, p->index, strerror(-r));
         first = first < 0 ? first : r;
         p->log = NULL;
         list_remove(&p->syncing);
@@ -141,6 +141,16 @@ struct partition *partitions_get(struct partitions *ps, struct uuid topic_id, in
 
 // Settings.
 
+// cleanup.policy is a list. What we keep for ourselves is compacted, as in Kafka.
+static bool policy_has(const struct config_view *v, const struct topic *t, const char *what)
+{
+    struct str list = config_str(v, "cleanup.policy");
+    bool is_compact = str_eq_c(STR("compact"), what);
+    if (t->is_internal)
+        return is_compact;
+    return list.len > 0 && memmem(list.ptr, (size_t)list.len, what, strlen(what));
+}
+
 static struct log_config log_settings(const struct topics *ts, const struct topic *t)
 {
     struct config_view v = topics_topic_view(ts, t);
@@ -149,8 +159,19 @@ static struct log_config log_settings(const struct topics *ts, const struct topi
     c.segment_ms = config_i64(&v, "segment.ms");
     c.segment_jitter_ms = config_i64(&v, "segment.jitter.ms");
     c.segment_index_bytes = config_i64(&v, "segment.index.bytes");
-    c.retention_ms = t->is_internal ? -1 : config_i64(&v, "retention.ms");
-    c.retention_bytes = t->is_internal ? -1 : config_i64(&v, "retention.bytes");
+    c.compacts = policy_has(&v, t, "compact");
+    bool deletes = policy_has(&v, t, "delete");
+    c.retention_ms = deletes ? config_i64(&v, "retention.ms") : -1;
+    c.retention_bytes = deletes ? config_i64(&v, "retention.bytes") : -1;
+    c.min_dirty_ratio = config_f64(&v, "min.cleanable.dirty.ratio");
+    c.min_compaction_lag_ms = config_i64(&v, "min.compaction.lag.ms");
+    c.max_compaction_lag_ms = config_i64(&v, "max.compaction.lag.ms");
+    c.delete_retention_ms = config_i64(&v, "delete.retention.ms");
+    // No record waits for its segment to end for longer than it may stay uncompacted.
+    if (c.compacts && c.max_compaction_lag_ms < c.segment_ms)
+        c.segment_ms = c.max_compaction_lag_ms;
+    if (t->is_internal)
+        c.segment_bytes = INTERNAL_SEGMENT_BYTES;
     c.index_interval_bytes = (int32_t)config_i64(&v, "index.interval.bytes");
     return c;
 }
@@ -166,6 +187,8 @@ static void refresh_settings(struct partition *p, const struct topic *t)
     s->rules.after_max_ms = config_i64(&v, "message.timestamp.after.max.ms");
     s->log_append_time = str_eq_c(config_str(&v, "message.timestamp.type"), "LogAppendTime");
     s->rules.log_append_time = s->log_append_time;
+    s->rules.is_compacted = !t->is_internal && policy_has(&v, t, "compact");
+    s->may_delete = policy_has(&v, t, "delete");
     s->is_internal = t->is_internal;
     struct log_config c = log_settings(p->set->config.topics, t);
     log_set_config(p->log, &c);
@@ -255,10 +278,10 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
     struct log_report report = {0};
     int r = log_open(&args, &p->log, &report);
     if (report.text[0])
-        say(ps, true, "%s", report.text);
+        partitions_say(ps, true, "%s", report.text);
     if (r < 0) {
-        say(ps, true, "%s: cannot be opened: %s%s", args.dir, strerror(-r),
-            r == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
+        partitions_say(ps, true, "%s: cannot be opened: %s%s", args.dir, strerror(-r),
+                       r == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
         partition_free(p);
         return r;
     }
@@ -354,8 +377,8 @@ int partitions_follow(struct partitions *ps, uint64_t position, int64_t wall_ms)
         }
     }
     if (r == 0 && !ps->is_started)
-        say(ps, false, "recovered: %zu of %zu partitions, %" PRIu64 " bytes scanned",
-            ps->n_recovered, map_count(ps->by_key), ps->recovered_bytes);
+        partitions_say(ps, false, "recovered: %zu of %zu partitions, %" PRIu64 " bytes scanned",
+                       ps->n_recovered, map_count(ps->by_key), ps->recovered_bytes);
     if (r == 0)
         ps->is_started = true;
     return r;
@@ -379,7 +402,7 @@ static void remove_dir(struct partitions *ps, const char *dir)
         return;
     int r = log_remove_dir(ps->config.disk, dir);
     if (r < 0 && r != -ENOENT)
-        say(ps, true, "%s: cannot be removed: %s", dir, strerror(-r));
+        partitions_say(ps, true, "%s: cannot be removed: %s", dir, strerror(-r));
 }
 
 // TOPIC-NUMBER with a legal topic name: what a partition's directory is called.
@@ -407,7 +430,7 @@ void partitions_clean_leftovers(struct partitions *ps)
         if (!is_partition_name(names[i]) || dir_is_used(ps, dir) ||
             disk_stat(ps->config.disk, mark, &st) < 0)
             continue;
-        say(ps, false, "%s: left by a deleted topic, removed", dir);
+        partitions_say(ps, false, "%s: left by a deleted topic, removed", dir);
         remove_dir(ps, dir);
     }
     arena_free(a);
@@ -548,41 +571,59 @@ void partitions_flush(struct partitions *ps, int64_t wall_ms)
     }
     partitions_start_syncs(ps);
     reserve(ps);
+    if (ps->clean_again)
+        partitions_clean(ps, wall_ms);
 }
 
-static bool retain(struct partition *p, int64_t wall_ms)
+// The journal is told before anything goes, while it can still be seen what goes.
+static void tell_retention(struct partitions *ps, int64_t wall_ms)
 {
-    bool moved = false;
-    int r = log_retain(p->log, wall_ms, p->high_watermark, &moved);
-    if (r < 0)
-        partition_fail(p, r, "retention");
-    return r == 0 && moved;
-}
-
-void partitions_retain(struct partitions *ps, int64_t wall_ms)
-{
-    if (ps->has_missing && open_missing(ps, wall_ms) < 0)
-        say(ps, true, "some partitions are still not open");
-    struct config_view view = topics_broker_view(ps->config.topics);
-    int64_t expiration_ms = config_i64(&view, "producer.id.expiration.ms");
     struct arena *arena = arena_new();
     struct effects fx;
     effects_init(&fx, arena);
     void *v;
     for (size_t it = 0; !ps->has_failed && map_next(ps->by_key, &it, NULL, &v);) {
         struct partition *p = v;
-        producer_state_expire(log_producers(p->log), wall_ms, expiration_ms);
-        if (!retain(p, wall_ms))
+        int64_t start = 0;
+        int r = log_retain_look(p->log, wall_ms, p->high_watermark, &start);
+        if (r < 0)
+            partition_fail(p, r, "retention");
+        if (r < 0 || start <= log_start(p->log))
             continue;
-        struct log_start_moved_record *r = effects_record(&fx, &log_start_moved_record_msg);
-        r->topic_id = p->topic_id;
-        r->partition = p->index;
-        r->log_start = log_start(p->log);
-        r->cause = LOG_START_RETENTION;
-        r->time_ms = wall_ms;
-        partition_wake_all(p);
+        struct log_start_moved_record *m = effects_record(&fx, &log_start_moved_record_msg);
+        m->topic_id = p->topic_id;
+        m->partition = p->index;
+        m->log_start = start;
+        m->cause = LOG_START_RETENTION;
+        m->time_ms = wall_ms;
     }
     if (fx.first_record)
         ps->config.commit(ps->config.ctx, &fx);
+    for (const struct effect_record *e = fx.first_record; e && !ps->has_failed; e = e->next) {
+        const struct log_start_moved_record *m = e->record;
+        struct partition *p = partitions_get(ps, m->topic_id, m->partition);
+        if (!p)
+            continue;
+        log_trim(p->log, m->log_start);
+        partition_wake_all(p);
+    }
     arena_free(arena);
+}
+
+void partitions_retain(struct partitions *ps, int64_t wall_ms)
+{
+    if (ps->has_missing && open_missing(ps, wall_ms) < 0)
+        partitions_say(ps, true, "some partitions are still not open");
+    struct config_view view = topics_broker_view(ps->config.topics);
+    int64_t expiration_ms = config_i64(&view, "producer.id.expiration.ms");
+    tell_retention(ps, wall_ms);
+    void *v;
+    for (size_t it = 0; !ps->has_failed && map_next(ps->by_key, &it, NULL, &v);) {
+        struct partition *p = v;
+        producer_state_expire(log_producers(p->log), wall_ms, expiration_ms);
+        bool moved;
+        int r = log_retain(p->log, wall_ms, p->high_watermark, &moved);
+        if (r < 0)
+            partition_fail(p, r, "retention");
+    }
 }

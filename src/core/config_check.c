@@ -107,13 +107,6 @@ static bool is_text(struct str v, const char *text)
 // than asked would be worse.
 static enum config_check check_built(const struct config_def *d, struct str value, struct why w)
 {
-    bool policy =
-        strcmp(d->name, "cleanup.policy") == 0 || strcmp(d->name, "log.cleanup.policy") == 0;
-    if (policy && value.len > 0 && memmem(value.ptr, (size_t)value.len, "compact", 7))
-        return invalid(w,
-                       "Invalid value %.*s for configuration %s: tally does not compact logs; "
-                       "use delete",
-                       SHOWN(value), d->name);
     if (strcmp(d->name, "compression.type") == 0 && !str_eq_c(value, "producer"))
         return invalid(w,
                        "Invalid value %.*s for configuration %s: tally stores batches as they "

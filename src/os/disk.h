@@ -1,7 +1,7 @@
 #pragma once
 // The disk seam. Everything that touches a file goes through here, so that the simulator can lose,
 // tear and damage it (disk_sim.c). Paths are as the caller gives them; nothing here keeps them.
-// Calls return 0 or -errno. A handle belongs to one thread; only the sync pool runs elsewhere.
+// Calls return 0 or -errno. A handle belongs to one thread; only the pool runs elsewhere.
 
 #include "base/arena.h"
 #include "base/bytes.h"
@@ -68,6 +68,8 @@ MUST_USE int disk_pwrite(struct disk_file *f, const void *data, size_t len, uint
 MUST_USE int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos);
 MUST_USE int disk_truncate(struct disk_file *f, uint64_t size);
 MUST_USE int disk_size(struct disk_file *f, uint64_t *ret_size);
+// Says when it was last written: disk_stat.modified_ms.
+MUST_USE int disk_set_modified(struct disk_file *f, int64_t ms);
 // Blocks until the data (fdatasync), or for a directory its entries (fsync), are durable.
 MUST_USE int disk_sync(struct disk_file *f);
 
@@ -100,6 +102,13 @@ MUST_USE int disk_replace_file(struct disk *d, const char *dir, const char *name
 // Starts making n files durable, in their order, without blocking. The outcome comes back from
 // disk_poll_done() with the cookie. The files are referenced until then.
 void disk_sync_start(struct disk *d, struct disk_file *const *files, size_t n, uint64_t cookie);
+// Runs work(arg) beside the loop, on a thread of the pool (in the simulator: within the poll that
+// reports it). It may call what is declared here, with handles of its own, and touches nothing that
+// the loop does. What it returns comes back from disk_poll_done() with the cookie.
+void disk_work_start(struct disk *d, int (*work)(void *arg), void *arg, uint64_t cookie);
+// Waits until the work with this cookie has ended or sees to it that it never begins. Its outcome
+// is not reported. Fine when there is none.
+void disk_work_abandon(struct disk *d, uint64_t cookie);
 // Readable when disk_poll_done() has something; -1 in the simulator.
 int disk_event_fd(struct disk *d);
 // Takes one finished sync; false when there is none now.

@@ -28,6 +28,8 @@ struct sync_job {
     struct sync_job *next;
     struct disk_file *files[DISK_SYNC_FILES_MAX];
     size_t n;
+    int (*work)(void *arg); // instead of files
+    void *arg;
     uint64_t cookie;
     int error;
 };
@@ -39,7 +41,9 @@ struct disk {
     int event_fd;
     pthread_mutex_t lock; // guards what follows
     pthread_cond_t has_work;
+    pthread_cond_t has_done;
     struct sync_job *todo, **todo_last;
+    struct sync_job *working[POOL_THREADS]; // by thread
     struct sync_job *done, **done_last;
     bool was_told; // event_fd holds something
     bool is_stopping;
@@ -57,6 +61,7 @@ int disk_new(struct disk **ret_disk)
     }
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->has_work, NULL);
+    pthread_cond_init(&d->has_done, NULL);
     d->todo_last = &d->todo;
     d->done_last = &d->done;
     *ret_disk = d;
@@ -87,6 +92,7 @@ void disk_free(struct disk *d)
         job_free(job);
     }
     pthread_cond_destroy(&d->has_work);
+    pthread_cond_destroy(&d->has_done);
     pthread_mutex_destroy(&d->lock);
     close(d->event_fd);
     free(d);
@@ -202,6 +208,13 @@ int disk_size(struct disk_file *f, uint64_t *ret_size)
         return -errno;
     *ret_size = (uint64_t)st.st_size;
     return 0;
+}
+
+int disk_set_modified(struct disk_file *f, int64_t ms)
+{
+    struct timespec at = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    const struct timespec times[2] = {at, at};
+    return futimens(f->fd, times) < 0 ? -errno : 0;
 }
 
 int disk_sync(struct disk_file *f)
@@ -369,6 +382,15 @@ int disk_boot_id(struct disk *d, struct uuid *ret_id)
     return 0;
 }
 
+static struct sync_job **free_place(struct disk *d)
+{
+    size_t i = 0;
+    while (d->working[i])
+        i++;
+    CHECK(i < POOL_THREADS);
+    return &d->working[i];
+}
+
 static void *pool_main(void *arg)
 {
     struct disk *d = arg;
@@ -382,12 +404,17 @@ static void *pool_main(void *arg)
         d->todo = job->next;
         if (!d->todo)
             d->todo_last = &d->todo;
+        struct sync_job **place = free_place(d);
+        *place = job;
         pthread_mutex_unlock(&d->lock);
 
         for (size_t i = 0; i < job->n && job->error == 0; i++)
             job->error = disk_sync(job->files[i]);
+        if (job->work)
+            job->error = job->work(job->arg);
 
         pthread_mutex_lock(&d->lock);
+        *place = NULL;
         job->next = NULL;
         *d->done_last = job;
         d->done_last = &job->next;
@@ -395,6 +422,7 @@ static void *pool_main(void *arg)
         // The counter cannot be full: it is read to zero whenever the list is emptied.
         CHECK(write(d->event_fd, &one, sizeof one) == sizeof one);
         d->was_told = true;
+        pthread_cond_broadcast(&d->has_done);
     }
     pthread_mutex_unlock(&d->lock);
     return NULL;
@@ -412,22 +440,69 @@ static void pool_start(struct disk *d)
     d->has_threads = true;
 }
 
+static void job_start(struct disk *d, struct sync_job *job)
+{
+    if (!d->has_threads)
+        pool_start(d);
+    pthread_mutex_lock(&d->lock);
+    *d->todo_last = job;
+    d->todo_last = &job->next;
+    pthread_cond_signal(&d->has_work);
+    pthread_mutex_unlock(&d->lock);
+}
+
 void disk_sync_start(struct disk *d, struct disk_file *const *files, size_t n, uint64_t cookie)
 {
     CHECK(n <= DISK_SYNC_FILES_MAX);
-    if (!d->has_threads)
-        pool_start(d);
     struct sync_job *job = calloc(1, sizeof *job);
     CHECK(job);
     for (size_t i = 0; i < n; i++)
         job->files[i] = disk_file_ref(files[i]);
     job->n = n;
     job->cookie = cookie;
+    job_start(d, job);
+}
+
+void disk_work_start(struct disk *d, int (*work)(void *arg), void *arg, uint64_t cookie)
+{
+    struct sync_job *job = calloc(1, sizeof *job);
+    CHECK(job);
+    *job = (struct sync_job){.work = work, .arg = arg, .cookie = cookie};
+    job_start(d, job);
+}
+
+// Takes the work with the cookie off a list.
+static struct sync_job *take_work(struct sync_job **list, struct sync_job ***last, uint64_t cookie)
+{
+    struct sync_job **at = list;
+    while (*at && !((*at)->work && (*at)->cookie == cookie))
+        at = &(*at)->next;
+    struct sync_job *job = *at;
+    if (job)
+        *at = job->next;
+    if (job && !*at)
+        *last = at;
+    return job;
+}
+
+static bool is_working(const struct disk *d, uint64_t cookie)
+{
+    for (size_t i = 0; i < POOL_THREADS; i++)
+        if (d->working[i] && d->working[i]->work && d->working[i]->cookie == cookie)
+            return true;
+    return false;
+}
+
+void disk_work_abandon(struct disk *d, uint64_t cookie)
+{
     pthread_mutex_lock(&d->lock);
-    *d->todo_last = job;
-    d->todo_last = &job->next;
-    pthread_cond_signal(&d->has_work);
+    struct sync_job *job = take_work(&d->todo, &d->todo_last, cookie);
+    while (is_working(d, cookie))
+        pthread_cond_wait(&d->has_done, &d->lock);
+    if (!job)
+        job = take_work(&d->done, &d->done_last, cookie);
     pthread_mutex_unlock(&d->lock);
+    free(job);
 }
 
 int disk_event_fd(struct disk *d)

@@ -76,21 +76,11 @@ static void ops_free(struct inode *i)
     i->ops_last = &i->ops;
 }
 
-static void syncs_forget(struct disk *d)
-{
-    while (d->syncs) {
-        struct sim_sync *s = d->syncs;
-        d->syncs = s->next;
-        free(s);
-    }
-    d->syncs_last = &d->syncs;
-}
-
 void disk_free(struct disk *d)
 {
     if (!d)
         return;
-    syncs_forget(d);
+    disk_sim_syncs_forget(d);
     while (d->files) {
         struct disk_file *f = d->files;
         d->files = f->next;
@@ -393,7 +383,7 @@ static void inode_sync(struct inode *i, uint64_t order)
         i->ops_last = &i->ops;
 }
 
-static int sync_now(struct disk_file *f, uint64_t order)
+int disk_sim_sync_now(struct disk_file *f, uint64_t order)
 {
     if (is_stale(f))
         return -EBADF;
@@ -408,9 +398,17 @@ static int sync_now(struct disk_file *f, uint64_t order)
     return 0;
 }
 
+int disk_set_modified(struct disk_file *f, int64_t ms)
+{
+    if (is_stale(f) || !f->is_writable)
+        return -EBADF;
+    f->ino->modified_ms = (uint64_t)(ms - CLOCK_SIM_WALL_BEGIN_MS);
+    return 0;
+}
+
 int disk_sync(struct disk_file *f)
 {
-    return sync_now(f, f->disk->order);
+    return disk_sim_sync_now(f, f->disk->order);
 }
 
 int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat)
@@ -566,55 +564,9 @@ int disk_boot_id(struct disk *d, struct uuid *ret_id)
     return 0;
 }
 
-void disk_sync_start(struct disk *d, struct disk_file *const *files, size_t n, uint64_t cookie)
-{
-    CHECK(n <= DISK_SYNC_FILES_MAX);
-    struct sim_sync *s = calloc(1, sizeof *s);
-    CHECK(s);
-    for (size_t i = 0; i < n; i++)
-        s->files[i] = disk_file_ref(files[i]);
-    s->n = n;
-    s->cookie = cookie;
-    s->order = d->order;
-    uint32_t spread = d->sync_max_ms - d->sync_min_ms;
-    s->due_ms = d->now_ms + d->sync_min_ms + prng_below(&d->prng, (uint64_t)spread + 1);
-    *d->syncs_last = s;
-    d->syncs_last = &s->next;
-}
-
-int disk_event_fd(struct disk *d)
-{
-    (void)d;
-    return -1;
-}
-
-bool disk_poll_done(struct disk *d, struct disk_done *ret_done)
-{
-    struct sim_sync **at = NULL;
-    for (struct sim_sync **s = &d->syncs; *s; s = &(*s)->next)
-        if ((*s)->due_ms <= d->now_ms && (!at || (*s)->due_ms < (*at)->due_ms))
-            at = s;
-    if (!at)
-        return false;
-    struct sim_sync *s = *at;
-    *at = s->next;
-    if (!d->syncs)
-        d->syncs_last = &d->syncs;
-    for (struct sim_sync *o = d->syncs; o; o = o->next)
-        d->syncs_last = &o->next;
-    *ret_done = (struct disk_done){s->cookie, 0};
-    for (size_t i = 0; i < s->n; i++) {
-        if (ret_done->error == 0)
-            ret_done->error = sync_now(s->files[i], s->order);
-        disk_close(s->files[i]);
-    }
-    free(s);
-    return true;
-}
-
 void disk_sim_crash_process(struct disk *d)
 {
-    syncs_forget(d);
+    disk_sim_syncs_forget(d);
     d->process++;
     d->n_files = 0;
 }
@@ -728,13 +680,4 @@ void disk_sim_set_sync_ms(struct disk *d, uint32_t min_ms, uint32_t max_ms)
 void disk_sim_set_time(struct disk *d, uint64_t now_ms)
 {
     d->now_ms = now_ms;
-}
-
-uint64_t disk_sim_next_due_ms(const struct disk *d)
-{
-    uint64_t due = UINT64_MAX;
-    for (const struct sim_sync *s = d->syncs; s; s = s->next)
-        if (s->due_ms < due)
-            due = s->due_ms;
-    return due;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// What the simulated disk is made of. Private to disk_sim.c.
+// What the simulated disk is made of: disk_sim.c has the file tree, disk_pool_sim.c what runs
+// beside the loop.
 
 #include "base/buf.h"
 #include "base/map.h"
@@ -50,6 +51,8 @@ struct sim_sync {
     struct sim_sync *next;
     struct disk_file *files[DISK_SYNC_FILES_MAX];
     size_t n;
+    int (*work)(void *arg); // instead of files
+    void *arg;
     uint64_t cookie, due_ms, order;
 };
 
@@ -71,3 +74,7 @@ struct disk {
     char *bad_reads;   // owned path
     struct uuid seed_id;
 };
+
+// Makes durable what was done up to `order`.
+MUST_USE int disk_sim_sync_now(struct disk_file *f, uint64_t order);
+void disk_sim_syncs_forget(struct disk *d);

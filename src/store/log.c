@@ -13,7 +13,10 @@ const struct log_config log_config_default = {.segment_bytes = 1 << 30,
                                               .retention_ms = 604800000,
                                               .retention_bytes = -1,
                                               .index_interval_bytes = 4096,
-                                              .producer_expiration_ms = 86400000};
+                                              .producer_expiration_ms = 86400000,
+                                              .min_dirty_ratio = 0.5,
+                                              .max_compaction_lag_ms = INT64_MAX,
+                                              .delete_retention_ms = 86400000};
 
 static void forget_unsynced(struct log *l, size_t n)
 {
@@ -31,6 +34,8 @@ void log_close(struct log *l)
 {
     if (!l)
         return;
+    log_clean_abandon(l);
+    free(l->clean_text);
     for (size_t i = 0; i < l->n_segments; i++)
         segment_free(l->segments[i]);
     free(l->segments);
@@ -50,7 +55,9 @@ int log_close_clean(struct log *l, struct log_mark *ret_mark)
     // After a crash the names seen may not be durable ones, nor those that are gone.
     if (l->is_unborn)
         l->dir_changed = true;
-    int r = is_untouched ? 0 : log_sync(l);
+    int r = log_clean_finish(l);
+    if (r == 0 && !is_untouched)
+        r = log_sync(l);
     // Kafka's tools want it there; ours do not need it while there was one epoch only.
     if (r == 0 && !is_untouched && !l->has_epochs_file) {
         struct buf text = {0};

@@ -25,6 +25,11 @@ struct log_config {
     int64_t retention_bytes;        // retention.bytes, -1: no bound
     int32_t index_interval_bytes;   // index.interval.bytes
     int64_t producer_expiration_ms; // producer.id.expiration.ms
+    bool compacts;                  // cleanup.policy has compact
+    double min_dirty_ratio;         // min.cleanable.dirty.ratio
+    int64_t min_compaction_lag_ms;  // min.compaction.lag.ms
+    int64_t max_compaction_lag_ms;  // max.compaction.lag.ms
+    int64_t delete_retention_ms;    // delete.retention.ms
 };
 extern const struct log_config log_config_default; // Kafka's defaults
 
@@ -147,8 +152,42 @@ void log_epoch_end(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64
 // DeleteRecords: moves the start up to offset (at most log_end()). Durable by the owner's record in
 // the journal, which comes back as log_open.log_start; whole segments below go with log_retain().
 void log_trim(struct log *l, int64_t offset);
+// Where the log will start once retention has been at it.
+MUST_USE int log_retain_look(struct log *l, int64_t now_ms, int64_t upper_offset,
+                             int64_t *ret_start);
 // Deletes segments that are too old or too many, and rolls an active one that is. Returns whether
 // the log start moved in *ret_start_moved.
 MUST_USE int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_start_moved);
 // When log_retain() has something to do by age alone; INT64_MAX: never.
 int64_t log_retain_due_ms(const struct log *l);
+
+// Compaction: of records with equal keys the last one stays. Sealed segments only, and only below
+// upper_offset; beside the loop, in steps whose outcome log_clean_done() puts in place. While a
+// round is under way retention takes nothing.
+
+// How much of the log was not compacted yet, of what could be; *ret_wants when it is due.
+MUST_USE int log_clean_look(struct log *l, int64_t now_ms, int64_t upper_offset, double *ret_ratio,
+                            bool *ret_wants);
+struct siphash_key;
+// Begins a round. The cookie comes back from disk_poll_done(), with an error for log_clean_done().
+void log_clean_begin(struct log *l, int64_t now_ms, int64_t upper_offset, uint64_t dedupe_bytes,
+                     const struct siphash_key *hash, uint64_t cookie);
+bool log_is_cleaning(const struct log *l);
+
+struct log_clean_report {
+    bool is_over;        // else the next step has begun
+    bool is_bad;         // a segment is damaged or cannot be read: nothing was changed
+    const char *text;    // why; valid until the next call
+    int64_t bytes_saved; // by this step
+};
+// -errno: the disk failed, stop loudly.
+MUST_USE int log_clean_done(struct log *l, int error, struct log_clean_report *ret_report);
+// Ends the round as soon as it can; waits for the step that is running. For a log that goes away.
+void log_clean_abandon(struct log *l);
+// Offsets below hold each key once, or had their chance.
+int64_t log_cleaned(const struct log *l);
+// From here on no record is missing because of compaction.
+int64_t log_gaps_end(const struct log *l);
+// How many offsets of [from, to) hold no record because of compaction. Reads at most a piece of a
+// segment, but a whole one the first time after it was opened.
+int64_t log_holes(struct log *l, int64_t from, int64_t to);

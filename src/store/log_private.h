@@ -2,10 +2,12 @@
 // What the files of the log module share. Private to src/store.
 
 #include "base/list.h"
+#include "store/cleaner.h"
 #include "store/epochs.h"
 #include "store/files.h"
 #include "store/log.h"
 #include "store/segment.h"
+#include "wire/batch.h"
 
 // Sealed segments a log keeps open for readers; each has a handle and up to 2 MB of index.
 #define LOG_OPEN_SEGMENTS 4
@@ -49,8 +51,12 @@ struct log {
     struct epochs epochs;
     struct producer_state *producers;
     uint64_t use_counter;
-    int broken; // a write or sync failed: what is on disk is not known any more
     bool has_epochs_file;
+    struct compaction compaction; // as the file says; zeros: never compacted
+    struct cleaning *cleaning;    // owned: a round is under way
+    uint64_t clean_cookie;
+    char *clean_text; // owned: log_clean_report.text
+    int broken;       // a write or sync failed: what is on disk is not known any more
 };
 
 static inline struct segment *log_active(const struct log *l)
@@ -87,6 +93,22 @@ MUST_USE int log_roll(struct log *l, int64_t now_ms);
 // The index of the segment that holds or would hold offset.
 size_t log_segment_index(const struct log *l, int64_t offset);
 void log_update_producers(struct log *l, const struct batch_header *h, int64_t now_ms);
+
+// One batch in memory, opened: record_next(&b->it). Free it also when reading failed.
+struct log_batch {
+    uint8_t *data;
+    struct buf scratch;
+    struct record_iter it;
+};
+MUST_USE int log_batch_read(struct log_batch *b, struct segment *s, const struct walk *w);
+void log_batch_free(struct log_batch *b);
+
+// log_clean.c. Brings a swap to its end that a crash interrupted, and removes what is left of one
+// that did not come so far; before the segments are listed.
+MUST_USE int log_clean_recover(struct log *l, char *ret_text, size_t size);
+// The round under way ends: what was announced is put in place, the rest is dropped. For a clean
+// stop.
+MUST_USE int log_clean_finish(struct log *l);
 
 // log_files.c: the small files beside the segments.
 void log_path(const struct log *l, const char *name, char ret_path[SEGMENT_PATH_BYTES]);

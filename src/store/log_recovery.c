@@ -306,6 +306,13 @@ static int judge(struct opening *o, size_t i, struct window *w, uint64_t pos, in
     return 0;
 }
 
+// Offsets are skipped only where a new epoch begins, and where compaction was.
+static bool may_follow(const struct log *l, int64_t end, int64_t next)
+{
+    return next == end ||
+           (next > end && (next <= l->compaction.gaps || epochs_begins_at(&l->epochs, next)));
+}
+
 // Whether the checkpoint says how the active segment began: a power cut may have taken what was
 // not durable then.
 static bool may_resume(const struct opening *o)
@@ -344,10 +351,7 @@ static int scan(struct opening *o, size_t i, int64_t durable)
         r = segment_batch_valid(&w, s->size, &h, &is_valid);
         if (r < 0)
             break;
-        // Offsets are skipped only where a new epoch begins.
-        if (!is_valid ||
-            (h.base_offset != s->end &&
-             (h.base_offset < s->end || !epochs_begins_at(&l->epochs, h.base_offset)))) {
+        if (!is_valid || !may_follow(l, s->end, h.base_offset)) {
             r = judge(o, i, &w, s->size, durable);
             break;
         }
@@ -357,11 +361,9 @@ static int scan(struct opening *o, size_t i, int64_t durable)
     return say_io(o, r, "cannot be read");
 }
 
-// Whether the next segment may follow this one: at its end, or at a mark where a new epoch began.
 static bool follows(const struct log *l, const struct segment *s, const struct segment *next)
 {
-    return next->base == s->end ||
-           (next->base > s->end && epochs_begins_at(&l->epochs, next->base));
+    return may_follow(l, s->end, next->base);
 }
 
 static int check_sealed(struct opening *o, size_t i)
@@ -549,6 +551,9 @@ static void read_checkpoint(struct opening *o)
         o->durable = l->recovery_point;
     if (o->durable < l->durable_point)
         o->durable = l->durable_point;
+    // Compaction syncs what it writes before it takes the place of anything.
+    if (o->durable < l->compaction.gaps)
+        o->durable = l->compaction.gaps;
 }
 
 static int open_all(struct opening *o)
@@ -558,6 +563,8 @@ static int open_all(struct opening *o)
     bool is_there = !o->is_new || !disk_is_read_only(l->disk);
     if (r == 0 && is_there)
         r = load_epochs(o);
+    if (r == 0)
+        r = log_clean_recover(l, o->report->text, sizeof o->report->text);
     read_checkpoint(o);
     if (r == 0 && is_there)
         r = list_segments(o);

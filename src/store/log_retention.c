@@ -15,10 +15,39 @@ static bool is_expired(const struct log *l, const struct segment *s, int64_t now
     return l->config.retention_ms >= 0 && now_ms - newest_ms > l->config.retention_ms;
 }
 
-static bool is_surplus(const struct log *l, const struct segment *s)
+// Whether the i-th segment goes, once those before it have gone. bytes: from it on.
+static bool must_go(const struct log *l, size_t i, uint64_t bytes, int64_t now_ms,
+                    int64_t upper_offset)
 {
-    return l->config.retention_bytes >= 0 &&
-           log_bytes(l) >= (uint64_t)l->config.retention_bytes + s->size;
+    const struct segment *s = l->segments[i];
+    bool is_active = i + 1 == l->n_segments;
+    int64_t end = is_active ? l->end : l->segments[i + 1]->base;
+    if (!is_active && end <= l->start)
+        return true;
+    // The active segment goes only as a whole, and a new one takes over.
+    if (end > upper_offset || (is_active && s->size == 0))
+        return false;
+    int64_t keep = l->config.retention_bytes;
+    bool is_surplus = keep >= 0 && bytes >= (uint64_t)keep + s->size;
+    return is_surplus || is_expired(l, s, now_ms);
+}
+
+int log_retain_look(struct log *l, int64_t now_ms, int64_t upper_offset, int64_t *ret_start)
+{
+    *ret_start = l->start;
+    uint64_t bytes = log_bytes(l);
+    for (size_t i = 0; i < l->n_segments && !l->cleaning && !l->broken; i++) {
+        struct segment *s = l->segments[i];
+        int r = s->is_loaded ? 0 : log_segment_ready(l, s);
+        if (r < 0)
+            return r;
+        if (!must_go(l, i, bytes, now_ms, upper_offset))
+            break;
+        bytes -= s->size;
+        int64_t end = i + 1 == l->n_segments ? l->end : l->segments[i + 1]->base;
+        *ret_start = end > *ret_start ? end : *ret_start;
+    }
+    return l->broken;
 }
 
 // Removes the oldest segment. One after the other and each durably, so that a crash never leaves a
@@ -58,17 +87,13 @@ int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_st
         return l->broken;
     int64_t start = l->start;
     producer_state_expire(l->producers, now_ms, l->config.producer_expiration_ms);
-    for (;;) {
+    while (!l->cleaning) {
         struct segment *s = l->segments[0];
         bool is_active = l->n_segments == 1;
         int r = s->is_loaded ? 0 : log_segment_ready(l, s);
         if (r < 0)
             return r;
-        int64_t end = is_active ? l->end : l->segments[1]->base;
-        bool is_below_start = !is_active && end <= l->start;
-        // The active segment goes only as a whole, and a new one takes over.
-        bool may_go = end <= upper_offset && (s->size > 0 || !is_active);
-        if (!is_below_start && !(may_go && (is_surplus(l, s) || is_expired(l, s, now_ms))))
+        if (!must_go(l, 0, log_bytes(l), now_ms, upper_offset))
             break;
         if (is_active)
             r = log_roll(l, now_ms);

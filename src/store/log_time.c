@@ -1,7 +1,5 @@
 #include "store/log_private.h"
 
-#include "wire/batch.h"
-
 #include <errno.h>
 #include <stdlib.h>
 
@@ -14,36 +12,11 @@ struct wanted {
     int64_t ret_timestamp_ms;
 };
 
-// One batch in memory, opened.
-struct opened {
-    uint8_t *data;
-    struct buf scratch;
-    struct record_iter it;
-};
-
-static void opened_free(struct opened *o)
-{
-    buf_free(&o->scratch);
-    free(o->data);
-}
-
-static int opened_read(struct opened *o, struct segment *s, const struct walk *w)
-{
-    // The batch was written by us within message.max.bytes; its length was checked by the walk.
-    *o = (struct opened){.data = malloc(w->header.bytes)};
-    CHECK(o->data);
-    struct batch b;
-    int r = disk_pread_all(s->file, o->data, w->header.bytes, w->pos);
-    if (r == 0)
-        r = batch_read((struct bytes){o->data, w->header.bytes}, &b);
-    return r == 0 ? record_iter_start(&o->it, &b, &o->scratch) : r;
-}
-
 static int find_in_batch(struct segment *s, const struct walk *w, struct wanted *want)
 {
-    struct opened o;
+    struct log_batch o;
     struct record rec;
-    int r = opened_read(&o, s, w);
+    int r = log_batch_read(&o, s, w);
     while (r == 0 && (r = record_next(&o.it, &rec)) > 0) {
         r = 0;
         if (rec.offset < want->from_offset || rec.timestamp_ms < want->timestamp_ms)
@@ -52,7 +25,7 @@ static int find_in_batch(struct segment *s, const struct walk *w, struct wanted 
         want->ret_timestamp_ms = rec.timestamp_ms;
         break;
     }
-    opened_free(&o);
+    log_batch_free(&o);
     return r < 0 ? r : 0;
 }
 
@@ -67,15 +40,15 @@ static int max_after_start(const struct log *l, struct segment *s, int64_t *ret_
             max = w.header.max_timestamp_ms > max ? w.header.max_timestamp_ms : max;
             continue;
         }
-        struct opened o;
+        struct log_batch o;
         struct record rec;
-        r = opened_read(&o, s, &w);
+        r = log_batch_read(&o, s, &w);
         while (r == 0 && (r = record_next(&o.it, &rec)) > 0) {
             r = 0;
             if (rec.offset >= l->start && rec.timestamp_ms > max)
                 max = rec.timestamp_ms;
         }
-        opened_free(&o);
+        log_batch_free(&o);
         if (r < 0)
             break;
     }
@@ -99,6 +72,24 @@ static int find_in_segment(struct log *l, struct segment *s, int64_t upper_offse
             return r;
     }
     return r < 0 ? r : 0;
+}
+
+void log_batch_free(struct log_batch *b)
+{
+    buf_free(&b->scratch);
+    free(b->data);
+}
+
+int log_batch_read(struct log_batch *b, struct segment *s, const struct walk *w)
+{
+    // The batch was written by us within message.max.bytes; its length was checked by the walk.
+    *b = (struct log_batch){.data = malloc(w->header.bytes)};
+    CHECK(b->data);
+    struct batch batch;
+    int r = disk_pread_all(s->file, b->data, w->header.bytes, w->pos);
+    if (r == 0)
+        r = batch_read((struct bytes){b->data, w->header.bytes}, &batch);
+    return r == 0 ? record_iter_start(&b->it, &batch, &b->scratch) : r;
 }
 
 int log_find_time(struct log *l, int64_t timestamp_ms, int64_t upper_offset, int64_t *ret_offset,

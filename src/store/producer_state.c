@@ -129,6 +129,16 @@ void producer_state_expire(struct producer_state *p, int64_t now_ms, int64_t exp
     }
 }
 
+bool producer_state_next(const struct producer_state *p, size_t *it, struct producer_batch *ret)
+{
+    void *v;
+    if (!map_next(p->by_id, it, NULL, &v))
+        return false;
+    const struct producer *r = v;
+    *ret = r->batches[r->n - 1];
+    return true;
+}
+
 size_t producer_state_count(const struct producer_state *p)
 {
     return map_count(p->by_id);

@@ -42,6 +42,8 @@ void producer_state_update(struct producer_state *p, const struct producer_batch
                            int64_t now_ms);
 // Forgets producers that were silent longer than producer.id.expiration.ms.
 void producer_state_expire(struct producer_state *p, int64_t now_ms, int64_t expiration_ms);
+// Each producer's newest batch: for (size_t it = 0; producer_state_next(p, &it, &b);) ...
+bool producer_state_next(const struct producer_state *p, size_t *it, struct producer_batch *ret);
 size_t producer_state_count(const struct producer_state *p);
 // Last sequence + 1 after wrap: 2147483647 is followed by 0.
 int32_t producer_seq_add(int32_t seq, int32_t n);

@@ -74,12 +74,14 @@ void segment_free(struct segment *s)
     if (!s)
         return;
     segment_shut(s);
+    free(s->marks);
     free(s);
 }
 
 void segment_path(const struct segment *s, const char *suffix, char ret_path[SEGMENT_PATH_BYTES])
 {
-    snprintf(ret_path, SEGMENT_PATH_BYTES, "%s/%020" PRId64 ".%s", s->dir, s->base, suffix);
+    snprintf(ret_path, SEGMENT_PATH_BYTES, "%s/%020" PRId64 ".%s%s", s->dir, s->base, suffix,
+             s->suffix ? s->suffix : "");
 }
 
 static int open_file(struct segment *s, unsigned flags)

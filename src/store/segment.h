@@ -40,9 +40,18 @@ struct segment_state {
     struct index_saved offsets, times;
 };
 
+// Where in a compacted segment how many records came before; one at least every so many bytes.
+#define KEPT_MARK_BYTES (64u << 10)
+struct kept_mark {
+    int64_t offset; // of a batch
+    uint64_t pos;
+    int64_t records; // before it
+};
+
 struct segment {
     struct disk *disk;            // borrowed
     const char *dir;              // borrowed from the log
+    const char *suffix;           // of its files, borrowed; NULL: none
     int64_t base;                 // first offset it may hold
     int64_t end;                  // last offset it holds + 1; base when empty
     uint64_t size;                // bytes in .log
@@ -59,11 +68,13 @@ struct segment {
     int64_t max_timestamp_ms;     // -1: none
     int64_t max_timestamp_offset; // last offset of its batch
     int64_t first_timestamp_ms;   // of the first batch, for rolling by time; -1: none
-    int64_t created_ms;           // made or opened
-    int64_t modified_ms;          // last written
-    bool was_rebuilt;             // its indexes were not what was written
-    bool is_loaded;               // end and timestamps are known
-    uint64_t used;                // for closing the one not used longest
+    struct kept_mark *marks;      // owned; NULL: not counted yet
+    size_t n_marks;
+    int64_t created_ms;  // made or opened
+    int64_t modified_ms; // last written
+    bool was_rebuilt;    // its indexes were not what was written
+    bool is_loaded;      // end and timestamps are known
+    uint64_t used;       // for closing the one not used longest
 };
 
 struct files;

@@ -29,9 +29,10 @@ static struct cuts *cuts_new(uint64_t seed, bool is_verbose)
     c->next_id = 1;
     c->producer_id = c->generation = -1;
     c->limit = c->limit_asked = "-1";
-    static const char *const names[CUTS_TOPICS] = {"t", "passing", "late"};
+    static const char *const names[CUTS_TOPICS] = {"t", "passing", "late", "keys"};
     for (int i = 0; i < CUTS_TOPICS; i++)
         c->topics[i].name = names[i];
+    c->topics[CUTS_TOPICS - 1].is_compacted = true;
     for (int g = 0; g < 2; g++)
         for (int p = 0; p < CUTS_PARTITIONS; p++)
             c->committed[g][p] = c->asked[g][p] = -1;
@@ -106,6 +107,16 @@ static bool retain(struct cuts *c)
     return cuts_alter(c, t, "1000000") && wait_ms(c, 310000);
 }
 
+// Two segments and the one that is written; a quarter of a minute later the cleaner looks.
+static bool compact(struct cuts *c)
+{
+    struct cuts_topic *t = &c->topics[3];
+    for (int i = 0; i < 7; i++)
+        if (!cuts_produce(c, t, 0, 1, i % 3 ? -1 : 1, LARGE_VALUE))
+            return false;
+    return wait_ms(c, 16000);
+}
+
 static bool first_half(struct cuts *c)
 {
     struct cuts_topic *t = &c->topics[0], *passing = &c->topics[1];
@@ -117,7 +128,8 @@ static bool first_half(struct cuts *c)
            cuts_delete_records(c, t, 0, 1) && cuts_create(c, passing, 1, SEGMENT) &&
            cuts_produce(c, passing, 0, 4, -1, 8) && cuts_commit(c, 0, 0, 4) &&
            cuts_delete(c, passing) && cuts_create(c, passing, 2, SEGMENT) &&
-           cuts_produce(c, passing, 0, 1, -1, 8) && cuts_repeat(c, t, 0);
+           cuts_produce(c, passing, 0, 1, -1, 8) && cuts_repeat(c, t, 0) &&
+           cuts_create(c, &c->topics[3], 1, SEGMENT) && compact(c);
 }
 
 static bool second_half(struct cuts *c)
@@ -129,7 +141,8 @@ static bool second_half(struct cuts *c)
            cuts_create(c, late, 1, SEGMENT) && cuts_produce(c, late, 0, 2, 1, 8) &&
            cuts_produce(c, t, 1, 3, -1, LARGE_VALUE) && retain(c) && cuts_repeat(c, t, 1) &&
            cuts_producer(c) && cuts_produce(c, t, 1, 1, -1, 8) && cuts_commit(c, 1, 1, 2) &&
-           cuts_delete_records(c, t, 0, 4) && cuts_delete(c, late) && stop(c);
+           cuts_delete_records(c, t, 0, 4) && cuts_delete(c, late) && compact(c) &&
+           cuts_repeat(c, &c->topics[3], 0) && stop(c);
 }
 
 // True when the whole script ran.

@@ -6,10 +6,11 @@
 #include "sim.h"
 #include "wire/batch.h"
 
-#define CUTS_TOPICS 3
+#define CUTS_TOPICS 4
 #define CUTS_PARTITIONS 3
 #define CUTS_BATCHES 64 // of one partition
 #define CUTS_PLACES 256 // offsets in use, of one partition
+#define CUTS_KEYS 3     // of the compacted topic: a record's key is its number modulo this
 
 enum cuts_end {
     CUTS_KILL,       // SIGKILL: what was written is there
@@ -51,6 +52,7 @@ struct cuts_partition {
 
 struct cuts_topic {
     const char *name;
+    bool is_compacted;
     enum cuts_known is_there;
     enum cuts_known has_more; // partitions than it was made with
     int32_t n_partitions;

@@ -95,17 +95,20 @@ bool cuts_create(struct cuts *c, struct cuts_topic *t, int32_t n, const char *se
     topic.name = str_from(t->name);
     topic.num_partitions = n;
     topic.replication_factor = 1;
-    struct create_topics_request_config config = {.name = STR("segment.bytes"),
-                                                  .value = str_from(segment_bytes)};
-    topic.configs = &config;
-    topic.n_configs = 1;
+    struct create_topics_request_config configs[] = {
+        {.name = STR("segment.bytes"), .value = str_from(segment_bytes)},
+        {.name = STR("cleanup.policy"), .value = STR("compact")},
+        {.name = STR("min.cleanable.dirty.ratio"), .value = STR("0")}};
+    topic.configs = configs;
+    topic.n_configs = t->is_compacted ? 3 : 1;
     struct create_topics_request req;
     kw_init(&create_topics_request_msg, &req);
     req.topics = &topic;
     req.n_topics = 1;
     req.timeout_ms = 30000;
     const char *name = t->name;
-    *t = (struct cuts_topic){.name = name, .is_there = CUTS_UNSURE, .n_partitions = n};
+    *t = (struct cuts_topic){
+        .name = name, .is_compacted = t->is_compacted, .is_there = CUTS_UNSURE, .n_partitions = n};
     bool done = ask(c, API_CREATE_TOPICS, 7, &req, created, NULL);
     if (done)
         t->is_there = CUTS_YES;
@@ -231,8 +234,10 @@ static bool send_batch(struct cuts *c, const struct cuts_topic *t, int32_t p,
     CHECK(value && value_bytes >= sizeof b->first_id);
     for (int32_t i = 0; i < b->n; i++) {
         uint64_t id = b->first_id + (uint64_t)i;
+        uint8_t key = (uint8_t)(id % CUTS_KEYS);
         memcpy(value, &id, sizeof id);
-        batch_builder_add(&builder, 946684800000 + (int64_t)c->sim.now_ms, (struct bytes){0},
+        batch_builder_add(&builder, 946684800000 + (int64_t)c->sim.now_ms,
+                          t->is_compacted ? (struct bytes){&key, 1} : (struct bytes){0},
                           (struct bytes){value, value_bytes}, NULL, 0);
     }
     struct buf out = {0};
@@ -542,6 +547,9 @@ static void take_batch(struct cuts *c, struct cuts_read *read, const struct batc
         read->next = rec.offset + 1;
         cuts_note(c, read->topic, read->partition, &read->found, rec.offset, id);
     }
+    // Of a compacted batch the last records may be gone, or all.
+    if (batch_last_offset(b) + 1 > read->next)
+        read->next = batch_last_offset(b) + 1;
     buf_free(&scratch);
 }
 

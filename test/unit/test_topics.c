@@ -155,8 +155,9 @@ static void bad_settings_are_refused(void **state)
         {"message.timestamp.type", "LogAppendTime", KERR_NONE},
         {"message.timestamp.type", "appendtime", KERR_INVALID_CONFIG},
         {"cleanup.policy", "delete", KERR_NONE},
-        {"cleanup.policy", "compact", KERR_INVALID_CONFIG},
-        {"cleanup.policy", "compact,delete", KERR_INVALID_CONFIG},
+        {"cleanup.policy", "compact", KERR_NONE},
+        {"cleanup.policy", "compact,delete", KERR_NONE},
+        {"cleanup.policy", "compact,shrink", KERR_INVALID_CONFIG},
         {"compression.type", "producer", KERR_NONE},
         {"compression.type", "zstd", KERR_INVALID_CONFIG},
         {"min.cleanable.dirty.ratio", "0.5", KERR_NONE},
@@ -332,7 +333,7 @@ static void alterations_are_checked(void **state)
     // Read once at start, so it cannot be altered while running.
     assert_int_equal(alter(f, RESOURCE_BROKER, "1", "max.connections", 0, "1"),
                      KERR_INVALID_REQUEST);
-    assert_int_equal(alter(f, RESOURCE_TOPIC, "t", "cleanup.policy", 2, "compact"),
+    assert_int_equal(alter(f, RESOURCE_TOPIC, "t", "cleanup.policy", 2, "shrink"),
                      KERR_INVALID_CONFIG);
     assert_int_equal(alter(f, RESOURCE_TOPIC, "t", "cleanup.policy", 2, "delete"), KERR_NONE);
     assert_int_equal(alter(f, RESOURCE_TOPIC, "t", "cleanup.policy", 3, "delete"), KERR_NONE);

@@ -14,7 +14,7 @@ static void delete_one(struct request *r, struct str topic,
         find_partition(r->broker, topic, (struct uuid){{0}}, false, in->partition_index, &p);
     uint64_t position = 0; // the answer waits for all of the journal anyway
     if (e == KERR_NONE)
-        e = partition_settings(p)->is_internal
+        e = !partition_settings(p)->may_delete
                 ? KERR_POLICY_VIOLATION
                 : partition_delete_records(p, in->offset, r->asker.wall_ms, &position);
     if (e == KERR_NONE)
