@@ -362,19 +362,25 @@ static void unbound_send(struct feed *f, struct ledger_range r)
     }
 }
 
-// Late: asked for after the spell had ended. What was on its way when it ended is none.
+// To a former owner. What was on its way when an orderly spell ended is thrown away; one that was
+// put out, or is frozen, may work on it yet.
 static void late_send(struct feed *f, struct ledger_range r)
 {
     struct gp *gp = f->gp;
     const struct spell *s = find_spell(gp, f->spell);
-    if (!s || f->position_ms <= s->ended_ms)
+    bool was_asked = s && f->position_ms > s->ended_ms;
+    if (s)
+        runs_flag(gp, r.from, r.to, RUN_LATE, true);
+    if (!s || (!was_asked && s->orderly))
         return;
     if (gp->late_spell == f->spell && r.from <= gp->late.to && r.to >= gp->late.from) {
         gp->late.from = r.from < gp->late.from ? r.from : gp->late.from;
         gp->late.to = r.to > gp->late.to ? r.to : gp->late.to;
+        gp->late_asked = gp->late_asked || was_asked;
     } else {
         gp->late = r;
         gp->late_spell = f->spell;
+        gp->late_asked = was_asked;
     }
     struct spell *owner = open_spell(gp);
     if (owner)

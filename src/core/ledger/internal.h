@@ -39,7 +39,8 @@ enum run_flags {
     RUN_INCOMPLETE = 1, // coverage: it may have been sent more often than n says
     RUN_EXPIRED = 2,
     RUN_ABANDONED = 4,
-    RUN_GONE = 8, // lost with the power: no answer that spans it holds it
+    RUN_GONE = 8,  // lost with the power: no answer that spans it holds it
+    RUN_LATE = 16, // sent to a former owner only: never in n, but not "never sent" either
 };
 
 // [from, next run's from); the last one has no end. Equal neighbours are merged.
@@ -145,6 +146,7 @@ struct gp {
     struct k_mark regressed;
     struct ledger_range late; // sent late to late_spell after it had ended
     uint32_t late_spell;
+    bool late_asked;           // after the end; else it was all on its way when the spell ended
     struct ledger_range early; // may have been sent before accounting began, or began lower
     int64_t asked;             // last OffsetFetch answer: -1 none, -2 never asked, -3 error
     uint64_t moved_ms;         // K or the sent end moved last

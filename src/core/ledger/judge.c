@@ -237,7 +237,7 @@ void judge_late(struct gp *gp, struct spell *to, int64_t from, int64_t end)
         incident_open(gp->group, gp, class, CAUSE_DUP_TWO_OWNERS, from, both, p->id, to->id);
     if (!in)
         return;
-    in->v.quiet = p->orderly;
+    in->v.quiet = p->orderly || !gp->late_asked;
     in->v.trigger = p->end_trigger;
     in->v.rebalance = to->rebalance;
     // What a late fetch was sent is nowhere confirmed.
@@ -248,8 +248,10 @@ void judge_late(struct gp *gp, struct spell *to, int64_t from, int64_t end)
     incident_parties(in);
     if (!in->v.n_evidence)
         incident_prove(in, "Fetch", gp->group->l->now.wall_ms,
-                       "%.*s fetched on after its part had ended, from offset %lld",
-                       STR_FMT(p->party.member), (long long)gp->late.from);
+                       "%.*s %s after its part had ended, from offset %lld",
+                       STR_FMT(p->party.member),
+                       gp->late_asked ? "fetched on" : "was sent what it had asked for before",
+                       (long long)gp->late.from);
     incident_advise(in);
 }
 
@@ -329,7 +331,7 @@ void judge_passed(struct gp *gp, struct spell *by, int64_t from, int64_t to, boo
                 passed(gp, by, LEDGER_RISK, skip_cause(gp, by, altered, r->from, &limit), r->from,
                        end, c);
         }
-        if (r->n || r->flags & RUN_INCOMPLETE || gp->group->l->replay)
+        if (r->n || r->flags & (RUN_INCOMPLETE | RUN_LATE) || gp->group->l->replay)
             continue;
         for (int64_t x = r->from; x < end && x < there;) {
             int64_t limit = end < there ? end : there;

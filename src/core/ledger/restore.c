@@ -283,6 +283,7 @@ static void apply_partition(struct ledger *l, const struct ledger_partition_reco
     mark_fill(&gp->regressed, &r->regressed);
     gp->late = (struct ledger_range){r->late_from, r->late_to};
     gp->late_spell = r->late_spell;
+    gp->late_asked = true;
     gp->early = (struct ledger_range){r->early_from, r->early_to};
     for (int32_t i = 0; i < r->n_spells; i++)
         spell_fill(gp, spell_add(gp), &r->spells[i]);

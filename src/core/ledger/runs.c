@@ -116,7 +116,7 @@ enum ledger_state run_state(const struct gp *gp, const struct run *r)
     if (r->flags & RUN_ABANDONED)
         return LEDGER_ABANDONED;
     if (r->n == 0) {
-        if (r->flags & RUN_INCOMPLETE)
+        if (r->flags & RUN_INCOMPLETE || (r->flags & RUN_LATE && r->from < gp->k))
             return LEDGER_UNKNOWN;
         return r->from < gp->k ? LEDGER_SKIPPED : LEDGER_WAITING;
     }

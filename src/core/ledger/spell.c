@@ -154,7 +154,7 @@ static void run_send(struct gp *gp, struct spell *s, size_t i)
         r->n++;
     r->prev = r->spell;
     r->spell = s->id;
-    r->flags &= (uint8_t) ~(RUN_ABANDONED | RUN_EXPIRED);
+    r->flags &= (uint8_t) ~(RUN_ABANDONED | RUN_EXPIRED | RUN_LATE);
     int64_t end = run_end(gp, i);
     if (was.n)
         judge_resend(gp, s, &was, was.from, end);

@@ -62,7 +62,7 @@ static void gp_trim(struct gp *gp, int64_t to, enum ledger_trim why)
         struct run *r = &gp->runs[i];
         enum ledger_state state = run_state(gp, r);
         if (state == LEDGER_WAITING)
-            r->flags |= RUN_EXPIRED;
+            r->flags |= r->flags & RUN_LATE ? RUN_INCOMPLETE : RUN_EXPIRED;
         if (state == LEDGER_RETURNED)
             r->flags |= RUN_ABANDONED;
     }
@@ -111,7 +111,9 @@ void ledger_records_lost(struct ledger *l, struct ledger_time t, struct uuid top
         for (size_t j = run_at(gp, from); j < gp->n_runs && gp->runs[j].from < range.to; j++) {
             enum ledger_state state = run_state(gp, &gp->runs[j]);
             if (state == LEDGER_WAITING)
-                gp->runs[j].flags |= may_have_been_sent(gp) ? RUN_INCOMPLETE : RUN_EXPIRED;
+                gp->runs[j].flags |= gp->runs[j].flags & RUN_LATE || may_have_been_sent(gp)
+                                         ? RUN_INCOMPLETE
+                                         : RUN_EXPIRED;
             if (state == LEDGER_RETURNED)
                 gp->runs[j].flags |= RUN_ABANDONED;
         }

@@ -161,7 +161,7 @@ bool ledger_is_covered(const struct ledger *l, struct str group, struct uuid top
     const struct group *g = find_group(l, group);
     const struct gp *gp = g ? find_gp(g, find_tp(l, topic_id, partition)) : NULL;
     return gp && gp->first >= 0 && offset >= gp->base &&
-           !(gp->runs[run_at(gp, offset)].flags & RUN_INCOMPLETE);
+           !(gp->runs[run_at(gp, offset)].flags & (RUN_INCOMPLETE | RUN_LATE));
 }
 
 bool ledger_stretch(const struct ledger *l, struct str group, struct uuid topic_id,
@@ -177,7 +177,8 @@ bool ledger_stretch(const struct ledger *l, struct str group, struct uuid topic_
     int64_t until = run_end(gp, i);
     if (offset < gp->k && gp->k < until)
         until = gp->k;
-    *ret = (struct ledger_stretch){until, run_state(gp, &r), r.n, !(r.flags & RUN_INCOMPLETE)};
+    *ret = (struct ledger_stretch){until, run_state(gp, &r), r.n,
+                                   !(r.flags & (RUN_INCOMPLETE | RUN_LATE))};
     return true;
 }
 
