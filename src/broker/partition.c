@@ -469,7 +469,10 @@ int64_t partition_gap(const struct partition *p, int64_t from, int64_t to)
     int64_t compacted = log_gaps_end(p->log);
     int64_t n = log_holes(p->log, from, to < compacted ? to : compacted);
     from = from > compacted ? from : compacted;
-    int64_t low = from > tp->gap_from ? from : tp->gap_from;
-    int64_t high = to < tp->epoch_start_offset ? to : tp->epoch_start_offset;
-    return n + (high > low ? high - low : 0);
+    for (int32_t i = tp->n_gaps; i-- > 0 && tp->gaps[i].to > from;) {
+        int64_t low = from > tp->gaps[i].from ? from : tp->gaps[i].from;
+        int64_t high = to < tp->gaps[i].to ? to : tp->gaps[i].to;
+        n += high > low ? high - low : 0;
+    }
+    return n;
 }

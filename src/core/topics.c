@@ -25,6 +25,8 @@ struct topics *topics_new(const struct configs *fixed)
 static void topic_free(struct topic *t)
 {
     free((void *)(uintptr_t)t->name.ptr);
+    for (int32_t i = 0; i < t->n_partitions; i++)
+        free(t->partitions[i].gaps);
     free(t->partitions);
     configs_free(t->configs);
     free(t);
@@ -299,6 +301,22 @@ static void apply_reserved(struct topics *ts, const struct offsets_reserved_reco
     p->synced = r->synced > p->synced ? r->synced : p->synced;
 }
 
+static void add_gap(struct topic_partition *p, struct topic_gap gap)
+{
+    if (gap.from >= gap.to)
+        return;
+    // What had been written after a former hole may be gone as well: then the two are one.
+    while (p->n_gaps > 0 && p->gaps[p->n_gaps - 1].to >= gap.from) {
+        const struct topic_gap *last = &p->gaps[--p->n_gaps];
+        gap.from = last->from < gap.from ? last->from : gap.from;
+    }
+    if (p->n_gaps == TOPIC_GAPS_MAX)
+        memmove(p->gaps, p->gaps + 1, (size_t)--p->n_gaps * sizeof *p->gaps);
+    p->gaps = realloc(p->gaps, ((size_t)p->n_gaps + 1) * sizeof *p->gaps);
+    CHECK(p->gaps);
+    p->gaps[p->n_gaps++] = gap;
+}
+
 static void apply_epoch(struct topics *ts, const struct leader_epoch_started_record *r)
 {
     struct topic_partition *p = partition_of(ts, r->topic_id, r->partition);
@@ -306,7 +324,7 @@ static void apply_epoch(struct topics *ts, const struct leader_epoch_started_rec
         return;
     p->leader_epoch = r->epoch;
     p->epoch_start_offset = r->start_offset;
-    p->gap_from = r->lost_from;
+    add_gap(p, (struct topic_gap){r->epoch, r->lost_from, r->start_offset});
 }
 
 static void apply_log_start(struct topics *ts, const struct log_start_moved_record *r)
@@ -363,18 +381,27 @@ static void snapshot_configs(int8_t type, struct str resource, const struct conf
     }
 }
 
+static void snapshot_epoch(const struct topic *t, int32_t i, const struct topic_gap *gap,
+                           struct effects *fx)
+{
+    struct leader_epoch_started_record *r = effects_record(fx, &leader_epoch_started_record_msg);
+    r->topic_id = t->id;
+    r->partition = i;
+    r->epoch = gap->epoch;
+    r->lost_from = gap->from;
+    r->start_offset = gap->to;
+}
+
 static void snapshot_partition(const struct topic *t, int32_t i, struct effects *fx)
 {
     const struct topic_partition *p = &t->partitions[i];
-    if (p->leader_epoch > 0) {
-        struct leader_epoch_started_record *r =
-            effects_record(fx, &leader_epoch_started_record_msg);
-        r->topic_id = t->id;
-        r->partition = i;
-        r->epoch = p->leader_epoch;
-        r->lost_from = p->gap_from;
-        r->start_offset = p->epoch_start_offset;
-    }
+    for (int32_t g = 0; g < p->n_gaps; g++)
+        snapshot_epoch(t, i, &p->gaps[g], fx);
+    bool told = p->n_gaps > 0 && p->gaps[p->n_gaps - 1].epoch == p->leader_epoch;
+    if (p->leader_epoch > 0 && !told)
+        snapshot_epoch(
+            t, i,
+            &(struct topic_gap){p->leader_epoch, p->epoch_start_offset, p->epoch_start_offset}, fx);
     if (p->reserved_upto > 0) {
         struct offsets_reserved_record *r = effects_record(fx, &offsets_reserved_record_msg);
         r->topic_id = t->id;

@@ -28,14 +28,26 @@ enum resource_type {
 // Why a log's start moved (record log_start_moved).
 enum log_start_cause { LOG_START_RETENTION = 0, LOG_START_DELETE_RECORDS = 1 };
 
+// Holes kept of one log. Each is an unclean stop of the machine; beyond that many the oldest
+// would count as records, which only a log that nothing was ever trimmed from can show.
+#define TOPIC_GAPS_MAX 1024
+
+// [from, to) of a log holds no records: the machine went down, and the log went on at `to`.
+struct topic_gap {
+    int32_t epoch; // that began at `to`
+    int64_t from;
+    int64_t to;
+};
+
 // What the journal knows of one partition.
 struct topic_partition {
     int32_t leader_epoch;       // 0 at first; +1 for each unclean stop of the machine
     int64_t epoch_start_offset; // where the current epoch begins
-    int64_t gap_from;           // [gap_from, epoch_start_offset) holds no records
-    int64_t reserved_upto;      // offsets below may be in use (record offsets_reserved)
-    int64_t synced;             // below it nothing can be torn, as that record said
-    int64_t log_start;          // the highest start the journal was told
+    struct topic_gap *gaps;     // owned, rising, apart
+    int32_t n_gaps;
+    int64_t reserved_upto; // offsets below may be in use (record offsets_reserved)
+    int64_t synced;        // below it nothing can be torn, as that record said
+    int64_t log_start;     // the highest start the journal was told
 };
 
 struct topic {

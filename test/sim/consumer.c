@@ -55,6 +55,14 @@ struct consumer {
     size_t head, count;  // of the queue, a ring of plan.prefetch * 4
     uint32_t batch_left; // records of the present poll
     uint32_t n_lookups;
+    uint64_t commit_ids[TRUTH_PARTITIONS]; // of the commit under way
+};
+
+// What a Fetch asked for and in which spells, kept until the broker has answered it.
+struct asked {
+    struct truth_group *group;
+    int64_t position[TRUTH_PARTITIONS];
+    uint32_t spell[TRUTH_PARTITIONS];
 };
 
 static void join(struct consumer *c);
@@ -95,6 +103,12 @@ bool consumer_is_idle(const struct consumer *c)
 {
     return c->state == C_DOWN ||
            (c->state == C_RUNNING && !c->must_rejoin && c->count == 0 && !c->is_working);
+}
+
+void consumer_compare(struct consumer *a, struct consumer *b)
+{
+    if (a->truth != b->truth && strcmp(a->plan.client_id, b->plan.client_id) == 0)
+        a->truth->is_distinct = b->truth->is_distinct = false;
 }
 
 void consumer_kill(struct consumer *c)
@@ -151,7 +165,7 @@ void consumer_start(struct consumer *c)
     if (c->state != C_DOWN)
         return;
     actor_init(&c->actor, c->sim, c->name);
-    sim_trace(c->sim, "%s starts", c->name);
+    sim_trace(c->sim, "%s starts, of %s, as %s", c->name, c->plan.group, c->plan.client_id);
     c->member_id[0] = '\0';
     c->generation = -1;
     c->head = c->count = 0;
@@ -203,11 +217,8 @@ static void commit_answered(struct actor *a, uint64_t arg, const void *response)
         for (int32_t j = 0; j < r->topics[i].n_partitions; j++) {
             int32_t p = r->topics[i].partitions[j].partition_index;
             int16_t error = r->topics[i].partitions[j].error_code;
-            if (error == KERR_NONE) {
-                // Another commit may be under way: only what is at least this is promised.
-                c->truth->acked_commit[p] = c->parts[p].committed;
-                c->sim->truth->n_commits++;
-            } else {
+            truth_commit_answered(c->sim, c->truth, p, c->commit_ids[p], error == KERR_NONE);
+            if (error != KERR_NONE) {
                 sim_trace(c->sim, "%s commit of %d refused: %s", c->name, p, kerr_name(error));
                 if (error == KERR_UNKNOWN_MEMBER_ID || error == KERR_ILLEGAL_GENERATION)
                     c->must_rejoin = true;
@@ -234,8 +245,7 @@ static bool commit(struct consumer *c, after_commit_fn *after)
         parts[n].committed_metadata = STR_EMPTY;
         n++;
         o->committed = o->stored;
-        if (o->stored > c->truth->asked_commit[p])
-            c->truth->asked_commit[p] = o->stored;
+        c->commit_ids[p] = truth_commit_asked(c->sim, c->truth, p, o->stored);
         sim_trace(c->sim, "%s commits %d@%lld", c->name, p, (long long)o->stored);
     }
     if (n == 0)
@@ -360,10 +370,29 @@ void consumer_leave(struct consumer *c)
 
 // ---- records
 
-static void hold(struct consumer *c, int32_t p, int64_t offset, uint64_t record)
+// Batches are sent whole; a client drops what lies before its position.
+static void fetch_sent(void *context, const void *response)
+{
+    const struct asked *asked = context;
+    const struct fetch_response *r = response;
+    for (int32_t i = 0; i < r->n_responses; i++)
+        for (int32_t j = 0; j < r->responses[i].n_partitions; j++) {
+            const struct fetch_response_partition *part = &r->responses[i].partitions[j];
+            int32_t p = part->partition_index;
+            struct bytes rest = {part->records.ptr,
+                                 part->records.len > 0 ? (size_t)part->records.len : 0};
+            struct batch b;
+            while (batch_next(&rest, &b) > 0)
+                for (int64_t o = b.base_offset; o <= batch_last_offset(&b); o++)
+                    if (o >= asked->position[p])
+                        truth_sent(asked->group, p, o, asked->spell[p]);
+        }
+}
+
+static void hold(struct consumer *c, int32_t p, int64_t offset, uint32_t record)
 {
     truth_record(c->sim, p, offset, record);
-    truth_received(c->sim, c->truth, p, offset);
+    truth_received(c->truth, p, offset);
     size_t cap = c->plan.prefetch * 4;
     CHECK(c->count < cap);
     c->queue[(c->head + c->count++) % cap] = (struct held_record){p, offset};
@@ -388,7 +417,7 @@ static void take_records(struct consumer *c, const struct fetch_response_partiti
             if (rec.value.len == sizeof id)
                 memcpy(&id, rec.value.ptr, sizeof id);
             if (rec.offset >= c->parts[p].position && c->count < c->plan.prefetch * 4)
-                hold(c, p, rec.offset, id);
+                hold(c, p, rec.offset, (uint32_t)id);
         }
     }
     buf_free(&scratch);
@@ -428,6 +457,7 @@ static void fetched(struct actor *a, uint64_t epoch, const void *response)
 static void fetch(struct consumer *c)
 {
     struct fetch_request_partition parts[TRUTH_PARTITIONS];
+    struct asked asked = {.group = c->truth};
     int32_t n = 0;
     for (int32_t p = 0; p < TRUTH_PARTITIONS; p++) {
         if (!c->parts[p].is_owned || !c->parts[p].has_position)
@@ -435,6 +465,8 @@ static void fetch(struct consumer *c)
         fetch_request_partition_init(&parts[n]);
         parts[n].partition = p;
         parts[n].fetch_offset = c->parts[p].position;
+        asked.position[p] = c->parts[p].position;
+        asked.spell[p] = c->parts[p].spell;
         parts[n].partition_max_bytes = 4096;
         n++;
     }
@@ -450,6 +482,7 @@ static void fetch(struct consumer *c)
     req.n_topics = 1;
     c->is_fetching = true;
     link_request(c->data_link, API_FETCH, 11, &req, fetched, c->epoch);
+    link_watch(c->data_link, fetch_sent, &asked, sizeof asked);
 }
 
 static void worked(struct actor *a, uint64_t arg, struct bytes payload)
@@ -610,7 +643,7 @@ static void begin_spells(struct consumer *c, struct bytes assignment)
                 c->parts[p] = (struct owned){.is_owned = true,
                                              .stored = -1,
                                              .committed = -1,
-                                             .spell = (uint32_t)++c->sim->truth->next_spell};
+                                             .spell = ++c->sim->truth->next_spell};
                 sim_trace(c->sim, "%s owns %d in generation %d", c->name, p, c->generation);
             }
     arena_free(a);

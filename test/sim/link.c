@@ -18,7 +18,16 @@ struct pending {
     int version;
     link_answer_fn *fn;
     uint64_t arg;
+    bool is_written;    // by the broker
+    link_sent_fn *sent; // NULL: not watched
+    void *context;      // owned
 };
+
+static void pending_free(struct pending *p)
+{
+    free(p->context);
+    free(p);
+}
 
 struct link {
     struct actor *owner;
@@ -74,7 +83,7 @@ static void drop_pending(struct link *l, bool tell)
         struct pending *p = LIST_ITEM(at, struct pending, node);
         if (tell)
             p->fn(owner, p->arg, NULL);
-        free(p);
+        pending_free(p);
     }
 }
 
@@ -138,6 +147,41 @@ void link_request(struct link *l, int16_t api, int version, const void *request,
     kw_out_free(&out);
 }
 
+void link_watch(struct link *l, link_sent_fn *fn, const void *context, size_t len)
+{
+    if (!link_is_open(l))
+        return;
+    struct pending *p = LIST_ITEM(l->pending.prev, struct pending, node);
+    p->sent = fn;
+    p->context = malloc(len);
+    CHECK(p->context);
+    memcpy(p->context, context, len);
+}
+
+// Answers are written in the order of their requests.
+static void tell_watcher(struct link *l, struct bytes frame)
+{
+    struct pending *p = NULL;
+    LIST_EACH (at, &l->pending) {
+        p = LIST_ITEM(at, struct pending, node);
+        if (!p->is_written)
+            break;
+    }
+    CHECK(p && !p->is_written);
+    p->is_written = true;
+    if (!p->sent)
+        return;
+    int32_t correlation_id;
+    struct bytes body;
+    struct arena *a = arena_new();
+    void *response = arena_alloc(a, 1024);
+    const char *why;
+    if (frame_read_response(frame, kw_api(p->api), p->version, &correlation_id, &body) == 0 &&
+        kw_decode(kw_api(p->api)->response, p->version, body, a, response, &why) == 0)
+        p->sent(p->context, response);
+    arena_free(a);
+}
+
 static void take_answer(struct link *l, struct bytes frame)
 {
     CHECK(!list_is_empty(&l->pending));
@@ -156,7 +200,7 @@ static void take_answer(struct link *l, struct bytes frame)
     else {
         list_remove(&p->node);
         struct pending copy = *p;
-        free(p);
+        pending_free(p);
         copy.fn(l->owner, copy.arg, response);
     }
     arena_free(a);
@@ -203,6 +247,7 @@ static void kernel_takes(struct actor *world, uint64_t serial, struct bytes fram
 void link_on_answer(struct link *l, struct bytes frame, uint64_t upto)
 {
     struct sim *s = l->owner->sim;
+    tell_watcher(l, frame);
     struct buf b = {0};
     buf_add(&b, &upto, sizeof upto);
     buf_add(&b, frame.ptr, frame.len);

@@ -99,6 +99,14 @@ static void plan_consumer(struct plan *p, size_t i)
     consumer_start(p->consumers[i]);
 }
 
+// Groups that share an identity cannot be told apart for certain.
+static void find_distinct(struct plan *p)
+{
+    for (size_t i = 0; i < p->n_consumers; i++)
+        for (size_t j = 0; j < i; j++)
+            consumer_compare(p->consumers[i], p->consumers[j]);
+}
+
 static void populate(struct plan *p)
 {
     p->n_producers = 1 + prng_below(dice(p), PRODUCERS_MAX);
@@ -113,6 +121,7 @@ static void populate(struct plan *p)
     p->n_consumers = 1 + prng_below(dice(p), CONSUMERS_MAX);
     for (size_t i = 0; i < p->n_consumers; i++)
         plan_consumer(p, i);
+    find_distinct(p);
 }
 
 // ---- faults

@@ -23,7 +23,7 @@ struct producer {
     int32_t sequence[TRUTH_PARTITIONS];
     // The batch under way.
     int32_t partition;
-    uint64_t first_record;
+    uint32_t first_record;
     int32_t n_records; // 0: none
     int64_t timestamp_ms;
 };
@@ -56,7 +56,7 @@ static void next(struct actor *a, uint64_t arg, struct bytes none)
     p->partition = (int32_t)prng_below(&s->prng, (uint64_t)s->truth->n_partitions);
     p->n_records = 1 + (int32_t)prng_below(&s->prng, BATCH_RECORDS);
     p->first_record = s->truth->next_record;
-    s->truth->next_record += (uint64_t)p->n_records;
+    s->truth->next_record += (uint32_t)p->n_records;
     p->timestamp_ms = 946684800000 + (int64_t)s->now_ms;
     send_batch(p);
 }
@@ -71,7 +71,7 @@ static void note_acked(struct producer *p, int64_t base)
 {
     struct sim *s = p->actor.sim;
     for (int32_t i = 0; i < p->n_records; i++) {
-        truth_record(s, p->partition, base + i, p->first_record + (uint64_t)i);
+        truth_record(s, p->partition, base + i, p->first_record + (uint32_t)i);
         truth_acked(s, p->partition, base + i, p->acks == 1 ? ACKED_LEADER : ACKED_ALL);
     }
     s->truth->n_produced += (uint64_t)p->n_records;
@@ -119,7 +119,7 @@ static void send_batch(struct producer *p)
     struct batch_builder b = {0};
     batch_builder_start(&b, &o);
     for (int32_t i = 0; i < p->n_records; i++) {
-        uint64_t id = p->first_record + (uint64_t)i;
+        uint64_t id = p->first_record + (uint32_t)i;
         batch_builder_add(&b, p->timestamp_ms, (struct bytes){0},
                           (struct bytes){(const uint8_t *)&id, sizeof id}, NULL, 0);
     }

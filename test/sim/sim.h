@@ -94,6 +94,10 @@ void link_close(struct link *l); // NULL is fine; pending answers are dropped
 bool link_is_open(const struct link *l);
 void link_request(struct link *l, int16_t api, int version, const void *request, link_answer_fn *fn,
                   uint64_t arg);
+// Called when the broker writes the answer, whether or not anybody reads it.
+typedef void link_sent_fn(void *context, const void *response);
+// The newest request's answer is watched: context is copied.
+void link_watch(struct link *l, link_sent_fn *fn, const void *context, size_t len);
 // From the network, by sim.c.
 void link_on_answer(struct link *l, struct bytes frame, uint64_t upto);
 void link_on_closed(struct link *l);

@@ -20,13 +20,15 @@ struct truth *truth_new(void)
 void truth_free(struct truth *t)
 {
     for (int p = 0; p < TRUTH_PARTITIONS; p++) {
-        buf_free(&t->records[p]);
-        buf_free(&t->acked[p]);
+        cells_free(&t->records[p]);
+        cells_free(&t->acked[p]);
         for (int g = 0; g < TRUTH_GROUPS; g++) {
-            buf_free(&t->groups[g].received[p]);
-            buf_free(&t->groups[g].processed[p]);
-            buf_free(&t->groups[g].repeated[p]);
-            buf_free(&t->groups[g].last_spell[p]);
+            struct truth_part *part = &t->groups[g].parts[p];
+            cells_free(&part->sent);
+            cells_free(&part->sent_last);
+            cells_free(&part->received);
+            cells_free(&part->repeated);
+            cells_free(&part->spell_last);
         }
     }
     free(t);
@@ -38,8 +40,7 @@ struct truth_group *truth_group(struct truth *t, const char *name)
         struct truth_group *at = &t->groups[g];
         if (at->name[0] == '\0') {
             snprintf(at->name, sizeof at->name, "%s", name);
-            for (int p = 0; p < TRUTH_PARTITIONS; p++)
-                at->acked_commit[p] = -1;
+            at->is_distinct = true;
         }
         if (strcmp(at->name, name) == 0)
             return at;
@@ -47,156 +48,219 @@ struct truth_group *truth_group(struct truth *t, const char *name)
     UNREACHABLE();
 }
 
-static uint8_t *cell(struct buf *b, int64_t index, size_t size)
+void truth_record(struct sim *s, int32_t partition, int64_t offset, uint32_t record)
 {
-    size_t need = ((size_t)index + 1) * size;
-    if (b->len < need) {
-        size_t more = need - b->len;
-        memset(buf_extend(b, more), 0, more);
-    }
-    return b->ptr + (size_t)index * size;
-}
-
-static void count(struct buf *b, int64_t offset)
-{
-    uint8_t *n = cell(b, offset, 1);
-    if (*n < 255)
-        (*n)++;
-}
-
-uint32_t truth_count(const struct buf *counts, int64_t offset)
-{
-    return (size_t)offset < counts->len ? counts->ptr[offset] : 0;
-}
-
-void truth_record(struct sim *s, int32_t partition, int64_t offset, uint64_t record)
-{
-    uint64_t had;
-    uint8_t *at = cell(&s->truth->records[partition], offset, sizeof had);
-    memcpy(&had, at, sizeof had);
-    if (had != 0 && had != record)
-        sim_fail(s, "offset %d@%lld was used twice: records %llu and %llu", partition,
-                 (long long)offset, (unsigned long long)had, (unsigned long long)record);
-    memcpy(at, &record, sizeof record);
+    uint32_t *had = cells_at(&s->truth->records[partition], offset);
+    if (*had != 0 && *had != record)
+        sim_fail(s, "offset %d@%lld was used twice: records %u and %u", partition,
+                 (long long)offset, *had, record);
+    *had = record;
 }
 
 void truth_acked(struct sim *s, int32_t partition, int64_t offset, int how)
 {
-    *cell(&s->truth->acked[partition], offset, 1) = (uint8_t)how;
+    *cells_at(&s->truth->acked[partition], offset) = (uint32_t)how;
 }
 
-void truth_received(struct sim *s, struct truth_group *g, int32_t partition, int64_t offset)
+void truth_sent(struct truth_group *g, int32_t partition, int64_t offset, uint32_t spell)
 {
-    (void)s;
-    count(&g->received[partition], offset);
+    uint32_t *last = cells_at(&g->parts[partition].sent_last, offset);
+    if (*last != spell)
+        cells_count(&g->parts[partition].sent, offset);
+    *last = spell;
+}
+
+void truth_received(struct truth_group *g, int32_t partition, int64_t offset)
+{
+    cells_count(&g->parts[partition].received, offset);
 }
 
 void truth_processed(struct sim *s, struct truth_group *g, int32_t partition, int64_t offset,
                      uint32_t spell)
 {
-    uint32_t last;
-    uint8_t *at = cell(&g->last_spell[partition], offset, sizeof last);
-    memcpy(&last, at, sizeof last);
-    if (last != 0 && last != spell)
-        count(&g->repeated[partition], offset);
-    memcpy(at, &spell, sizeof spell);
-    count(&g->processed[partition], offset);
+    uint32_t *last = cells_at(&g->parts[partition].spell_last, offset);
+    if (*last != 0 && *last != spell)
+        cells_count(&g->parts[partition].repeated, offset);
+    *last = spell;
     s->truth->n_processed++;
+}
+
+uint64_t truth_commit_asked(struct sim *s, struct truth_group *g, int32_t partition, int64_t offset)
+{
+    struct truth_part *p = &g->parts[partition];
+    if (p->n_commits == TRUTH_COMMITS) // the oldest was never answered, long ago
+        memmove(p->commits, p->commits + 1, --p->n_commits * sizeof *p->commits);
+    p->commits[p->n_commits++] =
+        (struct truth_commit){++s->truth->next_commit, s->now_ms, offset, false};
+    return s->truth->next_commit;
+}
+
+// Two requests may overtake each other on their way, on two connections, by this much.
+#define OVERTAKES_MS 40
+
+void truth_commit_answered(struct sim *s, struct truth_group *g, int32_t partition, uint64_t id,
+                           bool is_accepted)
+{
+    struct truth_part *p = &g->parts[partition];
+    const struct truth_commit *this = NULL;
+    for (size_t i = 0; i < p->n_commits && !this; i++)
+        if (p->commits[i].id == id)
+            this = &p->commits[i];
+    if (!this) // a later one was acknowledged while its client slept
+        return;
+    uint64_t asked_ms = this->asked_ms;
+    size_t kept = 0;
+    for (size_t i = 0; i < p->n_commits; i++) {
+        struct truth_commit c = p->commits[i];
+        bool is_this = c.id == id;
+        if (is_this ? !is_accepted : is_accepted && c.asked_ms + OVERTAKES_MS < asked_ms)
+            continue;
+        c.is_acked = c.is_acked || is_this;
+        p->commits[kept++] = c;
+    }
+    p->n_commits = kept;
+    s->truth->n_commits += is_accepted;
 }
 
 void truth_after_power_cut(struct sim *s)
 {
-    s->truth->lost_power = true;
-    for (int p = 0; p < TRUTH_PARTITIONS; p++)
-        for (size_t i = 0; i < s->truth->acked[p].len; i++)
-            if (s->truth->acked[p].ptr[i] == ACKED_LEADER)
-                s->truth->acked[p].ptr[i] = 0;
+    for (int p = 0; p < TRUTH_PARTITIONS; p++) {
+        struct cells *acked = &s->truth->acked[p];
+        int64_t all = cells_end(acked);
+        for (int64_t o = 0; (o = cells_next(acked, o, all)) < all; o++)
+            if (cells_get(acked, o) == ACKED_LEADER)
+                *cells_at(acked, o) = 0;
+    }
 }
 
 // ---- checks
-
-static bool was_seen(const struct sim *s, int32_t p, int64_t offset)
-{
-    const struct buf *records = &s->truth->records[p];
-    uint64_t record = 0;
-    if (records->len / sizeof record > (size_t)offset)
-        memcpy(&record, records->ptr + (size_t)offset * sizeof record, sizeof record);
-    return record != 0;
-}
 
 // Before a promise is called broken: offsets that hold no data have no state of their own.
 static bool is_data(struct sim *s, const struct truth_group *g, int32_t p, int64_t offset)
 {
     uint32_t n;
-    return was_seen(s, p, offset) &&
+    return cells_get(&s->truth->records[p], offset) &&
            ledger_state_of(world_ledger(s), str_from(g->name), s->truth->topic_id, p, offset, &n) !=
                LEDGER_NOT_DATA;
 }
 
-// The ledger says the same of all of [from, to).
-static void check_stretch(struct sim *s, const struct truth_group *g, int32_t p,
+// Nothing was received of what is said to have gone to nobody.
+static void check_unsent(struct sim *s, const struct truth_group *g, int32_t p,
+                         const struct ledger_stretch *v, int64_t from, int64_t to)
+{
+    const struct cells *received = &g->parts[p].received;
+    for (int64_t o = from; (o = cells_next(received, o, to)) < to; o++)
+        if (is_data(s, g, p, o))
+            sim_fail(s, "%s: ledger says %s of %d@%lld, but it was received %u times", g->name,
+                     ledger_state_name(v->state), p, (long long)o, cells_get(received, o));
+}
+
+// The ledger counts no send that was not.
+static void check_counted(struct sim *s, const struct truth_group *g, int32_t p,
                           const struct ledger_stretch *v, int64_t from, int64_t to)
 {
-    bool passed = (v->state == LEDGER_SKIPPED || v->state == LEDGER_EXPIRED) && v->n == 0;
-    for (int64_t o = from; passed && o < to; o++)
-        if (truth_count(&g->received[p], o) && is_data(s, g, p, o))
-            sim_fail(s, "%s: ledger says %s of %d@%lld, but it was received %u times", g->name,
-                     ledger_state_name(v->state), p, (long long)o, truth_count(&g->received[p], o));
-    bool once = v->n < 2 && v->state != LEDGER_UNKNOWN && v->is_covered;
-    for (int64_t o = from; once && o < to; o++)
-        if (truth_count(&g->repeated[p], o) && is_data(s, g, p, o))
+    const struct cells *records = &s->truth->records[p];
+    for (int64_t o = from; (o = cells_next(records, o, to)) < to; o++)
+        if (v->n > cells_get(&g->parts[p].sent, o) && is_data(s, g, p, o)) {
+            sim_fail(s, "%s: %d@%lld was sent in %u spells, the ledger counts %u", g->name, p,
+                     (long long)o, cells_get(&g->parts[p].sent, o), v->n);
+            return;
+        }
+}
+
+static void check_repeated(struct sim *s, const struct truth_group *g, int32_t p,
+                           const struct ledger_stretch *v, int64_t from, int64_t to)
+{
+    const struct cells *repeated = &g->parts[p].repeated;
+    for (int64_t o = from; (o = cells_next(repeated, o, to)) < to; o++)
+        if (is_data(s, g, p, o))
             sim_fail(s,
                      "%s: %d@%lld was worked on twice by different spells, the ledger knows of %u",
                      g->name, p, (long long)o, v->n);
 }
 
-static void check_partition(struct sim *s, const struct truth_group *g, int32_t p, int64_t from,
+// The ledger says the same of all offsets of a stretch.
+static void check_stretches(struct sim *s, const struct truth_group *g, int32_t p, int64_t from,
                             int64_t end)
 {
     struct ledger_stretch v;
-    for (; from < end; from = v.until) {
-        if (!ledger_stretch(world_ledger(s), str_from(g->name), s->truth->topic_id, p, from, &v))
+    for (; from < end && !s->has_failed; from = v.until) {
+        if (!ledger_stretch(world_ledger(s), str_from(g->name), s->truth->topic_id, p, from, &v)) {
             v.until = from + 1;
-        else
-            check_stretch(s, g, p, &v, from, v.until < end ? v.until : end);
+            continue;
+        }
+        int64_t to = v.until < end ? v.until : end;
+        if ((v.state == LEDGER_SKIPPED || v.state == LEDGER_EXPIRED) && v.n == 0)
+            check_unsent(s, g, p, &v, from, to);
+        if (g->is_distinct && v.n > 0)
+            check_counted(s, g, p, &v, from, to);
+        if (v.n < 2 && v.state != LEDGER_UNKNOWN && v.is_covered)
+            check_repeated(s, g, p, &v, from, to);
     }
 }
 
-static void check_states(struct sim *s, struct truth_group *g)
+// K is one that may be the newest.
+static void check_committed(struct sim *s, const struct truth_group *g, int32_t p, int64_t k)
+{
+    const struct truth_part *part = &g->parts[p];
+    int64_t acked = -1;
+    for (size_t i = 0; i < part->n_commits; i++) {
+        if (part->commits[i].offset == k)
+            return;
+        if (part->commits[i].is_acked)
+            acked = part->commits[i].offset;
+    }
+    if (acked >= 0 || k >= 0)
+        sim_fail(s, "%s: committed of %d is %lld, the newest that was acknowledged is %lld",
+                 g->name, p, (long long)k, (long long)acked);
+}
+
+static void check_states(struct sim *s, const struct truth_group *g)
 {
     struct ledger_partition_view v;
     for (int32_t p = 0; p < s->truth->n_partitions; p++) {
-        if (!ledger_partition(world_ledger(s), str_from(g->name), s->truth->topic_id, p, &v))
+        if (!ledger_partition(world_ledger(s), str_from(g->name), s->truth->topic_id, p, &v)) {
+            check_committed(s, g, p, -1);
             continue;
+        }
         int64_t sum = 0;
         for (int i = 0; i < LEDGER_STATES; i++)
             sum += v.state[i];
         if (sum != v.end - v.first)
             sim_fail(s, "%s: the states of %d add up to %lld, not to %lld", g->name, p,
                      (long long)sum, (long long)(v.end - v.first));
-        if (g->acked_commit[p] >= 0 && v.committed_offset < 0)
-            sim_fail(s, "%s: the acknowledged commit %d@%lld is gone", g->name, p,
-                     (long long)g->acked_commit[p]);
-        check_partition(s, g, p, v.log_start > v.first ? v.log_start : v.first, v.end);
+        check_committed(s, g, p, v.committed_offset);
+        check_stretches(s, g, p, v.log_start > v.first ? v.log_start : v.first, v.end);
     }
 }
 
-static void check_certain(struct sim *s, struct truth_group *g)
+// What an incident says of each record, where it says it with more than a guess.
+static void check_incident(struct sim *s, const struct truth_group *g,
+                           const struct ledger_incident_view *v)
 {
-    struct ledger_incident_view v;
-    for (size_t it = 0; ledger_next_incident(world_ledger(s), str_from(g->name), 0, &it, &v);) {
-        if (v.certainty != LEDGER_CERTAIN || v.partition < 0)
-            continue;
-        for (int64_t o = v.first; o <= v.last; o++) {
-            uint32_t received = truth_count(&g->received[v.partition], o);
-            if (v.class == LEDGER_MISSED && received > 0)
-                sim_fail(s, "%s: incident %llu says %d@%lld was certainly missed; received %u",
-                         g->name, (unsigned long long)v.id, v.partition, (long long)o, received);
-            if (v.class == LEDGER_RESENT && received < 2 && v.records == v.last - v.first + 1)
-                sim_fail(s, "%s: incident %llu says %d@%lld was certainly resent; received %u",
-                         g->name, (unsigned long long)v.id, v.partition, (long long)o, received);
-        }
+    const struct truth_part *part = &g->parts[v->partition];
+    const struct cells *records = &s->truth->records[v->partition];
+    int64_t end = v->last + 1;
+    for (int64_t o = v->first; (o = cells_next(records, o, end)) < end; o++) {
+        uint32_t received = cells_get(&part->received, o), sent = cells_get(&part->sent, o);
+        if (v->class == LEDGER_MISSED && !v->resolved && received > 0)
+            sim_fail(s, "%s: incident %llu says %d@%lld was missed, %s; received %u", g->name,
+                     (unsigned long long)v->id, v->partition, (long long)o,
+                     ledger_certainty_name(v->certainty), received);
+        if (v->class == LEDGER_RESENT && sent < 2 && v->records == v->last - v->first + 1)
+            sim_fail(s, "%s: incident %llu says %d@%lld was resent, %s; sent %u", g->name,
+                     (unsigned long long)v->id, v->partition, (long long)o,
+                     ledger_certainty_name(v->certainty), sent);
     }
+}
+
+static void check_incidents(struct sim *s, const struct truth_group *g)
+{
+    enum ledger_certainty least = g->is_distinct ? LEDGER_LIKELY : LEDGER_CERTAIN;
+    struct ledger_incident_view v;
+    for (size_t it = 0; ledger_next_incident(world_ledger(s), str_from(g->name), 0, &it, &v);)
+        if (v.certainty >= least && v.partition >= 0 && !s->has_failed)
+            check_incident(s, g, &v);
 }
 
 // Every record that was acknowledged still stands between the log's start and end.
@@ -206,11 +270,12 @@ static void check_logs(struct sim *s)
         int64_t start, end;
         if (!world_log_bounds(s, p, &start, &end))
             continue;
-        const struct buf *acked = &s->truth->acked[p];
-        for (int64_t o = end; o < (int64_t)acked->len; o++)
-            if (acked->ptr[o])
-                sim_fail(s, "the acknowledged record %d@%lld is beyond the log's end %lld", p,
-                         (long long)o, (long long)end);
+        const struct cells *acked = &s->truth->acked[p];
+        int64_t all = cells_end(acked);
+        int64_t beyond = cells_next(acked, end, all);
+        if (beyond < all)
+            sim_fail(s, "the acknowledged record %d@%lld is beyond the log's end %lld", p,
+                     (long long)beyond, (long long)end);
     }
 }
 
@@ -226,7 +291,7 @@ void truth_check(struct sim *s)
     check_logs(s);
     for (int g = 0; g < TRUTH_GROUPS && s->truth->groups[g].name[0]; g++) {
         check_states(s, &s->truth->groups[g]);
-        check_certain(s, &s->truth->groups[g]);
+        check_incidents(s, &s->truth->groups[g]);
     }
 }
 

@@ -35,6 +35,8 @@ void consumer_resume(struct consumer *c);
 bool consumer_is_up(const struct consumer *c);
 bool consumer_is_paused(const struct consumer *c);
 bool consumer_is_idle(const struct consumer *c); // owns what it should and holds nothing
+// Tells the truth of their groups when the two have one identity.
+void consumer_compare(struct consumer *a, struct consumer *b);
 void consumer_free(struct consumer *c);
 
 struct producer;

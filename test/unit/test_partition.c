@@ -500,6 +500,15 @@ static void a_power_cut_loses_no_durable_record_and_reuses_no_offset(void **stat
     assert_int_equal(log_read(partition_log(p), 0, 1000, 5, true, &slice), 0);
     assert_int_equal(slice.end_offset, 5);
     log_slice_release(&slice);
+    // A second cut leaves a second hole; the first stays one.
+    int64_t first = partition_gap(p, 0, INT64_MAX);
+    int64_t second_end = partition_log_end(p);
+    partitions_free(w->ps);
+    disk_sim_power_cut(w->disk);
+    start(w, false, true);
+    p = partitions_get(w->ps, id, 0);
+    assert_int_equal(partition_gap(p, 0, second_end), first);
+    assert_true(partition_gap(p, second_end, INT64_MAX) > 0);
 }
 
 static void a_clean_stop_needs_no_scan_and_keeps_the_offsets(void **state)
