@@ -198,7 +198,7 @@ uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out)
     kw_out_clear(out);
     c->sent += frame.len;
     unmute(c);
-    if (!c->is_cut && n->peer.on_answer)
+    if (n->peer.on_answer)
         n->peer.on_answer(n->peer.user, conn, (struct bytes){frame.ptr + 4, frame.len - 4},
                           c->sent);
     free((void *)(uintptr_t)frame.ptr);

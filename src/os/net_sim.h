@@ -9,6 +9,7 @@
 struct net_sim_peer {
     void *user;
     // An answer left the broker: the frame without its length. `upto` is what net_send() returned.
+    // Also when the client is gone and the broker has not heard of it: nobody will read it then.
     void (*on_answer)(void *user, uint64_t conn, struct bytes frame, uint64_t upto);
     void (*on_closed)(void *user, uint64_t conn); // by the broker
 };

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bug.h"
+
 // Opening a log. Nothing is changed before everything that has to be read was read and judged.
 
 struct opening {
@@ -453,7 +455,7 @@ static int apply_cut(struct opening *o)
 
 static bool begins_epoch(const struct opening *o, int64_t end)
 {
-    return o->args->power_lost && o->args->reserved_upto > end;
+    return o->args->power_lost && o->args->reserved_upto > end && !bug(BUG_REUSE_OFFSET);
 }
 
 // The log goes on where no offset was given out before.

@@ -30,9 +30,9 @@ static void pending_free(struct pending *p)
 }
 
 struct link {
-    struct actor *owner;
-    uint64_t serial; // of this link, in all the broker's lives
-    uint64_t conn;   // 0 once closed
+    struct actor *owner; // NULL: its end is gone, and the broker may not have heard of it
+    uint64_t serial;     // of this link, in all the broker's lives
+    uint64_t conn;       // 0 once closed
     char client_id[32];
     int32_t next_correlation_id;
     struct list pending;
@@ -69,8 +69,17 @@ struct link *link_open(struct actor *a, const char *client_id)
     return l;
 }
 
+static void link_free(struct link *l)
+{
+    LIST_EACH (at, &l->pending) {
+        list_remove(at);
+        pending_free(LIST_ITEM(at, struct pending, node));
+    }
+    free(l);
+}
+
 // A callback may close this link and open another: nothing of it is touched after the first one.
-static void drop_pending(struct link *l, bool tell)
+static void drop_pending(struct link *l)
 {
     struct actor *owner = l->owner;
     struct list mine;
@@ -81,8 +90,7 @@ static void drop_pending(struct link *l, bool tell)
     }
     LIST_EACH (at, &mine) {
         struct pending *p = LIST_ITEM(at, struct pending, node);
-        if (tell)
-            p->fn(owner, p->arg, NULL);
+        p->fn(owner, p->arg, NULL);
         pending_free(p);
     }
 }
@@ -92,13 +100,13 @@ void link_close(struct link *l)
     if (!l)
         return;
     struct sim *s = l->owner->sim;
-    if (l->conn && l->life == s->n_lives && s->net) {
-        map_remove(s->links, key_u64(&l->conn));
-        net_sim_cut(s->net, l->conn);
-    }
     map_remove(s->all_links, key_u64(&l->serial));
-    drop_pending(l, false);
-    free(l);
+    if (l->conn && l->life == s->n_lives && s->net) {
+        net_sim_cut(s->net, l->conn);
+        l->owner = NULL; // what the broker writes until it hears of it is watched
+    } else {
+        link_free(l);
+    }
 }
 
 bool link_is_open(const struct link *l)
@@ -226,7 +234,7 @@ static void read_closed(struct actor *a, uint64_t serial, struct bytes none)
     if (!l)
         return;
     l->conn = 0;
-    drop_pending(l, true);
+    drop_pending(l);
 }
 
 // The client's kernel takes the answer whether or not the process runs.
@@ -246,8 +254,10 @@ static void kernel_takes(struct actor *world, uint64_t serial, struct bytes fram
 
 void link_on_answer(struct link *l, struct bytes frame, uint64_t upto)
 {
-    struct sim *s = l->owner->sim;
     tell_watcher(l, frame);
+    if (!l->owner)
+        return;
+    struct sim *s = l->owner->sim;
     struct buf b = {0};
     buf_add(&b, &upto, sizeof upto);
     buf_add(&b, frame.ptr, frame.len);
@@ -258,6 +268,10 @@ void link_on_answer(struct link *l, struct bytes frame, uint64_t upto)
 
 void link_on_closed(struct link *l)
 {
+    if (!l->owner) { // only at the end of the broker's life: connections that we cut are not closed
+        link_free(l);
+        return;
+    }
     sim_after(l->owner, ordered_delay(l->owner->sim, &l->last_in_ms), read_closed, l->serial,
               (struct bytes){0});
 }

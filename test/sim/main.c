@@ -3,49 +3,69 @@
 //   sim --cuts STEP [--seed N] [--verbose]      the scripted run, ended at every STEP-th operation
 //                                               on the disk
 //   sim --from N --count C [--minutes M]        many; each twice when --twice: equal trace hashes
+//                                               --mixed adds features to each (plan.h)
+//                                               --bug NAME puts that one in
+//   sim --bugs [--from N --count C]             with each injected bug: it must be caught by one of
+//                                               these seeds, and the seed pass without it
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/bug.h"
 #include "cuts.h"
 #include "plan.h"
 
 static const struct option options[] = {
-    {"seed", required_argument, NULL, 's'},  {"from", required_argument, NULL, 's'},
-    {"count", required_argument, NULL, 'c'}, {"minutes", required_argument, NULL, 'm'},
-    {"cuts", required_argument, NULL, 'u'},  {"verbose", no_argument, NULL, 'v'},
-    {"twice", no_argument, NULL, 't'},       {NULL, 0, NULL, 0},
+    {"seed", required_argument, NULL, 's'},
+    {"from", required_argument, NULL, 's'},
+    {"count", required_argument, NULL, 'c'},
+    {"minutes", required_argument, NULL, 'm'},
+    {"cuts", required_argument, NULL, 'u'},
+    {"verbose", no_argument, NULL, 'v'},
+    {"twice", no_argument, NULL, 't'},
+    {"bugs", no_argument, NULL, 'b'},
+    {"mixed", no_argument, NULL, 'x'},
+    {"bug", required_argument, NULL, 'i'},
+    {NULL, 0, NULL, 0},
 };
+
+static const char *seed_text(uint64_t seed)
+{
+    static char text[24];
+    snprintf(text, sizeof text, seed >> 32 ? "0x%llx" : "%llu", (unsigned long long)seed);
+    return text;
+}
 
 static int run_one(const struct sim_options *o, bool twice, struct plan_result *sum)
 {
     struct plan_result r;
+    const char *seed = seed_text(o->seed);
     plan_run(o, &r);
     sum->simulated_ms += r.simulated_ms;
     sum->n_processed += r.n_processed;
     sum->n_lives += r.n_lives;
     sum->n_checks += r.n_checks;
     if (r.has_failed) {
-        printf("sim: seed %llu failed %s\n     again: make sim SEED=%llu\n",
-               (unsigned long long)o->seed, r.failure, (unsigned long long)o->seed);
+        printf("sim: seed %s failed %s\n     again: make sim SEED=%s MINUTES=%llu\n", seed,
+               r.failure, seed, (unsigned long long)o->minutes);
         return 1;
     }
     if (twice) {
         struct plan_result again;
         plan_run(o, &again);
         if (again.trace_hash != r.trace_hash) {
-            printf("sim: seed %llu gave two different runs\n", (unsigned long long)o->seed);
+            printf("sim: seed %s gave two different runs\n", seed);
             return 1;
         }
     }
     if (o->is_verbose || !twice)
-        printf("sim: seed %llu ok, hash %016llx, %llu events, %llu lives, %llu produced, "
+        printf("sim: seed %s ok, hash %016llx, %llu events, %llu lives, %llu produced, "
                "%llu processed, %llu commits, %llu checks\n",
-               (unsigned long long)o->seed, (unsigned long long)r.trace_hash,
-               (unsigned long long)r.n_events, (unsigned long long)r.n_lives,
-               (unsigned long long)r.n_produced, (unsigned long long)r.n_processed,
-               (unsigned long long)r.n_commits, (unsigned long long)r.n_checks);
+               seed, (unsigned long long)r.trace_hash, (unsigned long long)r.n_events,
+               (unsigned long long)r.n_lives, (unsigned long long)r.n_produced,
+               (unsigned long long)r.n_processed, (unsigned long long)r.n_commits,
+               (unsigned long long)r.n_checks);
     return 0;
 }
 
@@ -57,11 +77,65 @@ static int run_cuts(const struct sim_options *o, uint64_t step)
     return failed ? 1 : 0;
 }
 
+static bool inject(const char *name)
+{
+    enum bug b = bug_find(name);
+#ifdef TALLY_BUGS
+    if (b < BUG_COUNT)
+        bug_injected = b;
+#endif
+    if (b == BUG_COUNT)
+        printf("sim: no bug %s is compiled in (make BUGS=1 build/bugs/sim)\n", name);
+    return b < BUG_COUNT;
+}
+
+#ifdef TALLY_BUGS
+// Is it caught by one of n seeds, and is that seed green without it?
+static bool catches(struct sim_options o, enum bug b, uint64_t n, bool mixed)
+{
+    struct plan_result r = {0};
+    uint64_t first = o.seed;
+    for (uint64_t i = 0; i < n && !r.has_failed; i++) {
+        o.seed = mixed ? plan_mixed(first + i) : first + i;
+        bug_injected = b;
+        plan_run(&o, &r);
+        bug_injected = BUG_NONE;
+    }
+    if (!r.has_failed) {
+        printf("bugs: %s was not caught by %llu seeds\n", bug_name(b), (unsigned long long)n);
+        return false;
+    }
+    printf("bugs: %s was caught by seed %s, %s\n", bug_name(b), seed_text(o.seed), r.failure);
+    plan_run(&o, &r);
+    if (r.has_failed)
+        printf("bugs: seed %s fails without it, %s\n", seed_text(o.seed), r.failure);
+    return !r.has_failed;
+}
+#endif
+
+static int run_bugs(const struct sim_options *o, uint64_t n, bool mixed)
+{
+#ifdef TALLY_BUGS
+    int caught = 0, missed = 0;
+    for (int b = BUG_NONE + 1; b < BUG_COUNT; b++)
+        *(catches(*o, (enum bug)b, n, mixed) ? &caught : &missed) += 1;
+    printf("bugs: %d passed, %d failed\n", caught, missed);
+    return missed ? 1 : 0;
+#else
+    (void)o;
+    (void)n;
+    (void)mixed;
+    printf("sim: no bugs are compiled in; make sim-bugs\n");
+    return 2;
+#endif
+}
+
 int main(int argc, char **argv)
 {
     struct sim_options o = {.seed = 1, .minutes = 10};
     uint64_t n = 1;
     bool twice = false;
+    bool with_bugs = false, mixed = false;
     uint64_t cuts_step = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 's')
@@ -76,15 +150,26 @@ int main(int argc, char **argv)
             o.is_verbose = true;
         else if (c == 't')
             twice = true;
+        else if (c == 'x')
+            mixed = true;
+        else if (c == 'i' && inject(optarg))
+            continue;
+        else if (c == 'b')
+            with_bugs = true;
         else
             return 2;
     }
+    if (with_bugs)
+        return run_bugs(&o, n, mixed);
     if (cuts_step)
         return run_cuts(&o, cuts_step);
     struct plan_result sum = {0};
     int failed = 0;
-    for (uint64_t i = 0; i < n; i++, o.seed++)
+    uint64_t first = o.seed;
+    for (uint64_t i = 0; i < n; i++) {
+        o.seed = mixed ? plan_mixed(first + i) : first + i;
         failed += run_one(&o, twice, &sum);
+    }
     printf("sim: %llu simulated hours, %llu lives of the broker, %llu records worked on, "
            "%llu checks\n",
            (unsigned long long)(sum.simulated_ms / 3600000), (unsigned long long)sum.n_lives,

@@ -230,6 +230,17 @@ static void end(struct plan *p, struct plan_result *ret)
     truth_free(t);
 }
 
+uint64_t plan_mixed(uint64_t seed)
+{
+    struct prng p;
+    prng_seed(&p, seed ^ 0x6d69786564u);
+    uint64_t features = 0;
+    for (uint64_t bit = 1; bit <= PLAN_FEATURES_ALL; bit <<= 1)
+        if (PLAN_FEATURES_ALL & bit && prng_chance(&p, 30))
+            features |= bit;
+    return features << 32 | (seed & UINT32_MAX);
+}
+
 void plan_run(const struct sim_options *o, struct plan_result *ret)
 {
     struct plan *p = calloc(1, sizeof *p);
@@ -238,8 +249,12 @@ void plan_run(const struct sim_options *o, struct plan_result *ret)
     sim_init(s, o);
     s->truth = truth_new();
     p->may_cut_power = prng_chance(&s->prng, 50);
+    if (plan_has(o->seed, PLAN_SLOW_DISK)) {
+        p->may_cut_power = true; // what is said too early is lost only then
+        disk_sim_set_sync_ms(s->disk, 0, 8 + (uint32_t)prng_below(&s->prng, 1000));
+    }
     // Less than one for each partition: they are opened and closed all the time.
-    if (prng_chance(&s->prng, 50))
+    if (plan_has(o->seed, PLAN_FEW_FILES))
         disk_sim_set_files_max(s->disk, FILES_MAX);
     sim_broker_start(s);
     if (!s->has_failed)

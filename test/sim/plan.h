@@ -1,10 +1,25 @@
 #pragma once
 // What a seed means: how many partitions, producers and consumers of which kind, and which faults
 // fall when. plan_run() runs it all and checks as it goes.
+//
+// The upper half of a seed says what is added to the plain world, a bit each, so that a seed below
+// 2^32 means the same for ever.
 
 #include "sim.h"
 
-// Bugs put in on purpose, to see that the checks find them (src/base/bug.h).
+enum plan_feature {
+    PLAN_SLOW_DISK = 1,
+    PLAN_FEW_FILES = 2,
+    PLAN_FEATURES_ALL = 3,
+};
+
+static inline bool plan_has(uint64_t seed, enum plan_feature f)
+{
+    return seed >> 32 & (uint64_t)f;
+}
+// The seed with some features added, which follow from it.
+uint64_t plan_mixed(uint64_t seed);
+
 struct plan_result {
     bool has_failed;
     char failure[512];

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "base/bug.h"
 #include "broker/api/api.h"
 #include "broker/api/find.h"
 #include "core/ledger/ledger.h"
@@ -140,10 +141,12 @@ static void on_leave(struct request *r, void *response, uint64_t end_bytes)
         struct part *part = &f->parts[i];
         if (part->slice.len == 0)
             continue;
+        int64_t from = part->in->fetch_offset;
+        if (bug(BUG_COUNT_BELOW_POSITION))
+            from = part->slice.first_offset;
         if (end_bytes > 0)
             request_sending(r, part->topic_id, part->in->partition,
-                            (struct ledger_range){part->in->fetch_offset, part->slice.end_offset},
-                            end_bytes);
+                            (struct ledger_range){from, part->slice.end_offset}, end_bytes);
         partitions_release_later(broker_partitions(r->broker), &part->slice);
     }
 }

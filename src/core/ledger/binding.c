@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bug.h"
+
 struct feed_key {
     struct uuid topic_id;
     int32_t partition;
@@ -352,6 +354,8 @@ static void keep_range(struct feed *f, struct ledger_range r)
 static void unbound_send(struct feed *f, struct ledger_range r)
 {
     keep_range(f, r);
+    if (bug(BUG_FORGET_UNBOUND))
+        return;
     for (size_t i = 0; i < f->tp->n_gps; i++) {
         struct gp *gp = f->tp->gps[i];
         const struct spell *s = open_spell(gp);
@@ -460,7 +464,7 @@ void ledger_sending(struct ledger *l, struct ledger_time t, uint64_t conn, struc
     struct feed *f = tp ? find_feed(c, tp) : NULL;
     if (!f)
         return;
-    if (range.from < f->position)
+    if (range.from < f->position && !bug(BUG_COUNT_BELOW_POSITION))
         range.from = f->position;
     if (range.from >= range.to)
         return;

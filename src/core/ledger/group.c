@@ -2,6 +2,8 @@
 
 #include "core/ledger/internal.h"
 
+#include "base/bug.h"
+
 static enum ledger_trigger trigger_now(const struct group *g)
 {
     return g->now ? g->now->trigger : g->last.trigger;
@@ -38,7 +40,7 @@ void ledger_joined(struct ledger *l, struct ledger_time t, struct str group, str
     for (size_t i = 0; i < g->n_gps; i++) {
         struct gp *gp = g->gps[i];
         struct spell *s = spell_of(gp, m);
-        bool kept = !s;
+        bool kept = !s || (bug(BUG_FORGET_REVOKE) && n_owned == 0);
         for (size_t j = 0; j < n_owned && !kept; j++)
             kept = owned[j].partition == gp->tp->partition &&
                    uuid_eq(owned[j].topic_id, gp->tp->topic->id);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bug.h"
+
 // Values come from disk: what a newer or damaged record holds must not index anything.
 static int within(int64_t value, int limit)
 {
@@ -387,7 +389,7 @@ void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)
                 gp->spells[j]->conn = 0;
                 gp->spells[j]->began_ms = gp->spells[j]->fetched_ms = t.now_ms;
             }
-            if (!clean)
+            if (!clean && !bug(BUG_FORGET_CRASH))
                 gp_crashed(gp);
         }
         for (size_t i = 0; i < g->n_members; i++)
