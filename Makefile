@@ -5,6 +5,7 @@
 #   make check        every test, all builds                (installs what is missing)
 #   make interop      clients of other registries and a real Apache Kafka beside tally
 #   make sim SEED=n   one simulated run, replayable
+#   make sim-bugs      the simulator with each injected bug: all must be caught
 #   make cuts SEED=n   a scripted run, ended at every operation on the disk
 #   make soak MINUTES=n   real clients while the broker is killed all the time
 #   make fuzz SECONDS=n   every decoder under libFuzzer
@@ -32,7 +33,9 @@ V ?=
 Q := $(if $(V),,@)
 
 compiler := $(if $(findstring clang,$(CC)),clang)
-variant := $(subst $(eval) ,-,$(strip $(compiler) $(SAN)))
+# Bugs put in on purpose (src/base/bug.h).
+BUGS ?=
+variant := $(subst $(eval) ,-,$(strip $(compiler) $(SAN) $(if $(BUGS),bugs)))
 # The release build is build/ itself; variants stand beside it.
 B := build$(if $(variant),/$(variant))
 
@@ -48,7 +51,7 @@ ccache := $(shell command -v ccache 2>/dev/null)
 
 pkgs := libzstd liblz4 zlib jansson sqlite3
 # Only what every verb needs is linked; the rest is loaded where a verb needs it.
-CFLAGS += -std=gnu17 $(opt) -g $(warnings) $(san_$(SAN)) -D_GNU_SOURCE -Isrc -Iinclude -I$(B)/gen \
+CFLAGS += -std=gnu17 $(opt) -g $(warnings) $(san_$(SAN)) $(if $(BUGS),-DTALLY_BUGS) -D_GNU_SOURCE -Isrc -Iinclude -I$(B)/gen \
   -MMD -MP $(shell pkg-config --cflags $(pkgs) libpq 2>/dev/null)
 LDFLAGS += $(san_$(SAN))
 LDLIBS += $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lsnappy -lpthread -ldl -lm
@@ -67,7 +70,7 @@ objs := $(call obj,$(srcs)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(gen_srcs)
 linux_objs := $(call obj,$(linux_srcs))
 sim_objs := $(call obj,$(sim_srcs))
 
-.PHONY: all demo check interop sim cuts soak fuzz facts matrix bench tidy lint man install deps \
+.PHONY: all demo check interop sim sim-suite sim-bugs cuts soak fuzz facts matrix bench tidy lint man install deps \
   deps-interop clean unit libtally consume-bugs soak-consume model-consume bench-consume \
   red-consume examples examples-c examples-java examples-go examples-node
 all: $(B)/tally
@@ -144,6 +147,11 @@ $(B)/sim: $(call obj,$(wildcard test/sim/*.c)) $(sim_objs) $(B)/libtally.a
 $(B)/obj/test/sim/%.o: CFLAGS += -Itest/sim
 sim: $(B)/sim
 	$(Q)$(B)/sim --seed $(SEED) --minutes $(MINUTES) $(if $(V),--verbose)
+sim-suite: $(B)/sim
+	$(Q)$(B)/sim --suite test/sim/seeds.txt --seconds 50 --minutes 5
+sim-bugs:
+	$(Q)$(MAKE) --no-print-directory BUGS=1 build/bugs/sim
+	$(Q)build/bugs/sim --bugs --mixed --from $(SEED) --count 40 --minutes 3
 # A scripted run that ends at each STEP-th operation on the disk: SIGKILL, power cut, disk error.
 STEP ?= 1
 cuts: $(B)/sim

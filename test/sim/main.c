@@ -5,12 +5,15 @@
 //   sim --from N --count C [--minutes M]        many; each twice when --twice: equal trace hashes
 //                                               --mixed adds features to each (plan.h)
 //                                               --bug NAME puts that one in
+//   sim --suite FILE --seconds S                the seeds of the file, then fresh ones for as long
 //   sim --bugs [--from N --count C]             with each injected bug: it must be caught by one of
 //                                               these seeds, and the seed pass without it
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
 
 #include "base/bug.h"
 #include "cuts.h"
@@ -27,6 +30,8 @@ static const struct option options[] = {
     {"bugs", no_argument, NULL, 'b'},
     {"mixed", no_argument, NULL, 'x'},
     {"bug", required_argument, NULL, 'i'},
+    {"suite", required_argument, NULL, 'f'},
+    {"seconds", required_argument, NULL, 'e'},
     {NULL, 0, NULL, 0},
 };
 
@@ -42,7 +47,7 @@ static int run_one(const struct sim_options *o, bool twice, struct plan_result *
     struct plan_result r;
     const char *seed = seed_text(o->seed);
     plan_run(o, &r);
-    sum->simulated_ms += r.simulated_ms;
+    sum->group_ms += r.simulated_ms * r.n_groups;
     sum->n_processed += r.n_processed;
     sum->n_lives += r.n_lives;
     sum->n_checks += r.n_checks;
@@ -130,39 +135,66 @@ static int run_bugs(const struct sim_options *o, uint64_t n, bool mixed)
 #endif
 }
 
-int main(int argc, char **argv)
+// ---- the suite of `make check`
+
+// A seed that once found something stays: one a line, a comment behind it.
+static int run_fixed(struct sim_options o, const char *path, struct plan_result *sum, uint64_t *n)
 {
-    struct sim_options o = {.seed = 1, .minutes = 10};
-    uint64_t n = 1;
-    bool twice = false;
-    bool with_bugs = false, mixed = false;
-    uint64_t cuts_step = 0;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 's')
-            o.seed = strtoull(optarg, NULL, 0);
-        else if (c == 'c')
-            n = strtoull(optarg, NULL, 0);
-        else if (c == 'm')
-            o.minutes = strtoull(optarg, NULL, 0);
-        else if (c == 'u')
-            cuts_step = strtoull(optarg, NULL, 0);
-        else if (c == 'v')
-            o.is_verbose = true;
-        else if (c == 't')
-            twice = true;
-        else if (c == 'x')
-            mixed = true;
-        else if (c == 'i' && inject(optarg))
-            continue;
-        else if (c == 'b')
-            with_bugs = true;
-        else
-            return 2;
+    FILE *f = fopen(path, "r");
+    if (!f) {
+        perror(path);
+        return 1;
     }
-    if (with_bugs)
-        return run_bugs(&o, n, mixed);
-    if (cuts_step)
-        return run_cuts(&o, cuts_step);
+    char line[256];
+    int failed = 0;
+    while (fgets(line, sizeof line, f)) {
+        char *end;
+        o.seed = strtoull(line, &end, 0);
+        if (end == line)
+            continue;
+        failed += run_one(&o, *n == 0, sum);
+        *n += 1;
+    }
+    fclose(f);
+    return failed;
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+// The fixed seeds, then fresh ones until the time is over.
+static int run_suite(struct sim_options o, const char *path, uint64_t seconds)
+{
+    double began = seconds_now();
+    struct plan_result sum = {0};
+    uint64_t n = 0, fixed, first;
+    int failed = run_fixed(o, path, &sum, &n);
+    fixed = n;
+    if (getrandom(&first, sizeof first, 0) != sizeof first)
+        return 1;
+    first &= UINT32_MAX >> 1;
+    printf("sim: fresh seeds from %llu on, mixed\n", (unsigned long long)first);
+    fflush(stdout);
+    for (; seconds_now() - began < (double)seconds; n++) {
+        o.seed = plan_mixed(first + n - fixed);
+        failed += run_one(&o, n == fixed, &sum);
+    }
+    double took = seconds_now() - began;
+    printf("sim: %llu fixed and %llu fresh seeds, %.1f group-hours, %.0f a minute; %llu lives of "
+           "the broker, %llu records worked on\n",
+           (unsigned long long)fixed, (unsigned long long)(n - fixed),
+           (double)sum.group_ms / 3600000, (double)sum.group_ms / 3600000 / took * 60,
+           (unsigned long long)sum.n_lives, (unsigned long long)sum.n_processed);
+    printf("sim: %llu passed, %d failed\n", (unsigned long long)(n - (uint64_t)failed), failed);
+    return failed ? 1 : 0;
+}
+
+static int run_range(struct sim_options o, uint64_t n, bool mixed, bool twice)
+{
     struct plan_result sum = {0};
     int failed = 0;
     uint64_t first = o.seed;
@@ -170,10 +202,63 @@ int main(int argc, char **argv)
         o.seed = mixed ? plan_mixed(first + i) : first + i;
         failed += run_one(&o, twice, &sum);
     }
-    printf("sim: %llu simulated hours, %llu lives of the broker, %llu records worked on, "
+    printf("sim: %.1f simulated group-hours, %llu lives of the broker, %llu records worked on, "
            "%llu checks\n",
-           (unsigned long long)(sum.simulated_ms / 3600000), (unsigned long long)sum.n_lives,
+           (double)sum.group_ms / 3600000, (unsigned long long)sum.n_lives,
            (unsigned long long)sum.n_processed, (unsigned long long)sum.n_checks);
-    printf("%llu passed, %d failed\n", (unsigned long long)(n - (uint64_t)failed), failed);
+    printf("sim: %llu passed, %d failed\n", (unsigned long long)(n - (uint64_t)failed), failed);
     return failed ? 1 : 0;
+}
+
+struct args {
+    struct sim_options o;
+    uint64_t n;
+    uint64_t cuts_step;
+    uint64_t seconds;
+    const char *suite;
+    bool twice, mixed, with_bugs;
+};
+
+static bool parse(struct args *a, int argc, char **argv)
+{
+    *a = (struct args){.o = {.seed = 1, .minutes = 10}, .n = 1, .seconds = 50};
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 's')
+            a->o.seed = strtoull(optarg, NULL, 0);
+        else if (c == 'c')
+            a->n = strtoull(optarg, NULL, 0);
+        else if (c == 'm')
+            a->o.minutes = strtoull(optarg, NULL, 0);
+        else if (c == 'u')
+            a->cuts_step = strtoull(optarg, NULL, 0);
+        else if (c == 'e')
+            a->seconds = strtoull(optarg, NULL, 0);
+        else if (c == 'f')
+            a->suite = optarg;
+        else if (c == 'v')
+            a->o.is_verbose = true;
+        else if (c == 't')
+            a->twice = true;
+        else if (c == 'x')
+            a->mixed = true;
+        else if (c == 'b')
+            a->with_bugs = true;
+        else if (c != 'i' || !inject(optarg))
+            return false;
+    }
+    return optind == argc;
+}
+
+int main(int argc, char **argv)
+{
+    struct args a;
+    if (!parse(&a, argc, argv))
+        return 2;
+    if (a.with_bugs)
+        return run_bugs(&a.o, a.n, a.mixed);
+    if (a.cuts_step)
+        return run_cuts(&a.o, a.cuts_step);
+    if (a.suite)
+        return run_suite(a.o, a.suite, a.seconds);
+    return run_range(a.o, a.n, a.mixed, a.twice);
 }

@@ -219,6 +219,8 @@ static void end(struct plan *p, struct plan_result *ret)
                                 .n_commits = s->truth->n_commits,
                                 .n_checks = s->truth->n_checks,
                                 .simulated_ms = s->now_ms};
+    for (int g = 0; g < TRUTH_GROUPS && s->truth->groups[g].name[0]; g++)
+        ret->n_groups++;
     memcpy(ret->failure, s->failure, sizeof ret->failure);
     for (size_t i = 0; i < p->n_consumers; i++)
         consumer_free(p->consumers[i]);

@@ -31,6 +31,8 @@ struct plan_result {
     uint64_t n_commits;
     uint64_t n_checks;
     uint64_t simulated_ms;
+    uint64_t n_groups;
+    uint64_t group_ms; // of many runs together
 };
 
 void plan_run(const struct sim_options *o, struct plan_result *ret);
