@@ -1,6 +1,6 @@
 // What a seed means.
 
-#include "plan.h"
+#include "plan_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,31 +8,12 @@
 
 #include "os/disk_sim.h"
 #include "schema.h"
-#include "truth.h"
-#include "world.h"
 
-#define CONSUMERS_MAX 6
-#define PRODUCERS_MAX 3
+#define SUBSCRIBERS_MAX 6
 #define FAULT_EVERY_MS 4000 // on average
 #define FILES_MAX 40
 #define CHECK_EVERY_MS 5000
 #define DRAIN_MS 240000 // without faults, at the end, for everybody to finish
-
-struct plan {
-    struct sim sim;
-    struct consumer *consumers[CONSUMERS_MAX];
-    struct producer *producers[PRODUCERS_MAX];
-    size_t n_consumers;
-    size_t n_producers;
-    struct link *admin;
-    bool may_cut_power;
-    bool is_quiet; // no more faults
-};
-
-static struct plan *of(struct actor *a)
-{
-    return LIST_ITEM(a->sim, struct plan, sim);
-}
 
 static struct prng *dice(struct plan *p)
 {
@@ -58,10 +39,12 @@ static void make_topic(struct plan *p)
     topic.name = STR("t");
     topic.num_partitions = s->truth->n_partitions;
     topic.replication_factor = 1;
-    struct create_topics_request_config small_segments = {.name = STR("segment.bytes"),
-                                                          .value = STR("1048576")};
-    topic.configs = &small_segments;
-    topic.n_configs = 1;
+    struct create_topics_request_config configs[] = {
+        {.name = STR("segment.bytes"), .value = STR("1048576")},
+        {.name = STR("segment.ms"), .value = STR("10000")},
+        {.name = STR("retention.ms"), .value = STR("30000")}};
+    topic.configs = configs;
+    topic.n_configs = plan_with(p, PLAN_RETENTION) ? 3 : 1;
     struct create_topics_request req;
     kw_init(&create_topics_request_msg, &req);
     req.topics = &topic;
@@ -93,18 +76,20 @@ static void plan_consumer(struct plan *p, size_t i)
         snprintf(c.client_id, sizeof c.client_id, "rdkafka");
     else
         snprintf(c.client_id, sizeof c.client_id, "c%zu", i);
-    char name[24];
-    snprintf(name, sizeof name, "consumer%zu", i);
-    p->consumers[i] = consumer_new(&p->sim, &c, name);
-    consumer_start(p->consumers[i]);
+    plan_extra_consumer(p, i, &c);
+    plan_add_consumer(p, &c);
 }
 
-// Groups that share an identity cannot be told apart for certain.
-static void find_distinct(struct plan *p)
+void plan_add_consumer(struct plan *p, const struct consumer_plan *c)
 {
+    CHECK(p->n_consumers < CONSUMERS_MAX);
+    char name[24];
+    snprintf(name, sizeof name, "consumer%zu", p->n_consumers);
+    struct consumer *new = consumer_new(&p->sim, c, name);
     for (size_t i = 0; i < p->n_consumers; i++)
-        for (size_t j = 0; j < i; j++)
-            consumer_compare(p->consumers[i], p->consumers[j]);
+        consumer_compare(new, p->consumers[i]);
+    p->consumers[p->n_consumers++] = new;
+    consumer_start(new);
 }
 
 static void populate(struct plan *p)
@@ -118,10 +103,10 @@ static void populate(struct plan *p)
         p->producers[i] = producer_new(&p->sim, name, acks, is_idempotent,
                                        50 + (uint32_t)prng_below(dice(p), 400));
     }
-    p->n_consumers = 1 + prng_below(dice(p), CONSUMERS_MAX);
-    for (size_t i = 0; i < p->n_consumers; i++)
+    size_t n = 1 + prng_below(dice(p), SUBSCRIBERS_MAX);
+    for (size_t i = 0; i < n; i++)
         plan_consumer(p, i);
-    find_distinct(p);
+    plan_extra_populate(p);
 }
 
 // ---- faults
@@ -129,13 +114,13 @@ static void populate(struct plan *p)
 static void resume(struct actor *a, uint64_t i, struct bytes none)
 {
     (void)none;
-    consumer_resume(of(a)->consumers[i]);
+    consumer_resume(plan_of(a)->consumers[i]);
 }
 
 static void restart(struct actor *a, uint64_t i, struct bytes none)
 {
     (void)none;
-    consumer_start(of(a)->consumers[i]);
+    consumer_start(plan_of(a)->consumers[i]);
 }
 
 static void fault_consumer(struct plan *p)
@@ -174,7 +159,7 @@ static void fault(struct actor *a, uint64_t arg, struct bytes none)
 {
     (void)arg;
     (void)none;
-    struct plan *p = of(a);
+    struct plan *p = plan_of(a);
     if (p->is_quiet || a->sim->has_failed)
         return;
     if (prng_chance(dice(p), 80))
@@ -226,6 +211,7 @@ static void end(struct plan *p, struct plan_result *ret)
         consumer_free(p->consumers[i]);
     for (size_t i = 0; i < p->n_producers; i++)
         producer_free(p->producers[i]);
+    plan_extra_free(p);
     link_close(p->admin);
     struct truth *t = s->truth;
     sim_free(s);

@@ -9,8 +9,18 @@
 
 enum plan_feature {
     PLAN_SLOW_DISK = 1,
-    PLAN_FEW_FILES = 2,
-    PLAN_FEATURES_ALL = 3,
+    PLAN_FEW_FILES = 2,        // open at once
+    PLAN_COOPERATIVE = 4,      // members of g1
+    PLAN_STATIC = 8,           // members, some with an instance id that another has too
+    PLAN_TOPIC_IDS = 16,       // consumers that name topics by id, as the Java client does
+    PLAN_ASSIGN = 32,          // a group of assign()-only consumers
+    PLAN_MORE_PARTITIONS = 64, // are added while everything runs
+    PLAN_DELETE_RECORDS = 128,
+    PLAN_ADMIN = 256,      // sets offsets and deletes them, from outside
+    PLAN_BYSTANDERS = 512, // a reader without a group, an exporter of lags
+    PLAN_DISK_FULL = 1024,
+    PLAN_RETENTION = 2048,
+    PLAN_FEATURES_ALL = 735,
 };
 
 static inline bool plan_has(uint64_t seed, enum plan_feature f)

@@ -14,6 +14,7 @@
 #include "os/disk_sim.h"
 #include "os/entropy.h"
 #include "os/log.h"
+#include "plan.h"
 #include "schema.h"
 #include "store/log.h"
 #include "truth.h"
@@ -67,6 +68,8 @@ void sim_broker_start(struct sim *s)
     CHECK(net_listen(s->net, "127.0.0.1", 9092, &s->listener, &port) == 0);
     life.entropy = entropy_new();
     life.configs = configs_new();
+    if (plan_has(s->options.seed, PLAN_RETENTION))
+        configs_set(life.configs, STR("log.retention.check.interval.ms"), STR("5000"));
     life.log =
         s->options.is_verbose ? log_sink_new(s->clock, STDOUT_FILENO, LOG_INFO, false) : NULL;
     struct broker_config config = {.net = s->net,

@@ -22,6 +22,12 @@ struct consumer_plan {
     bool reads_latest; // auto.offset.reset
     bool one_connection;
     bool commits_on_revoke;
+    bool is_cooperative;
+    bool uses_topic_ids; // as the Java client does
+    bool is_assigned;    // assign() instead of subscribe(): each assign_of-th partition
+    uint32_t assign_of, assign_index;
+    uint32_t metadata_ms; // how often it looks for new partitions; 0 never
+    char instance_id[16]; // of a static member; "" for a dynamic one
     char client_id[32];
 };
 
@@ -34,9 +40,10 @@ void consumer_pause(struct consumer *c); // SIGSTOP
 void consumer_resume(struct consumer *c);
 bool consumer_is_up(const struct consumer *c);
 bool consumer_is_paused(const struct consumer *c);
-bool consumer_is_idle(const struct consumer *c); // owns what it should and holds nothing
+bool consumer_is_of(const struct consumer *c, const char *group);
 // Tells the truth of their groups when the two have one identity.
 void consumer_compare(struct consumer *a, struct consumer *b);
+void consumer_has_double(struct consumer *c, const char *client_id); // that is no consumer
 void consumer_free(struct consumer *c);
 
 struct producer;
@@ -45,5 +52,8 @@ struct producer *producer_new(struct sim *s, const char *name, int16_t acks, boo
 void producer_stop(struct producer *p); // no new records
 void producer_free(struct producer *p);
 
-// Sends one request on a connection of its own and drops the answer.
-void world_request(struct sim *s, int16_t api, int version, const void *request);
+// Reads without a group, or asks for offsets only.
+struct bystander;
+struct bystander *bystander_new(struct sim *s, const char *name, const char *client_id,
+                                bool is_exporter);
+void bystander_free(struct bystander *b); // NULL is fine
