@@ -80,14 +80,25 @@ static void apply_all(struct broker *b, const struct effect_record *first,
         broker_fail(b, error, "a partition could not be opened");
 }
 
+// Committed offsets are what comes in the greatest numbers, and they touch no file.
+static bool is_commits(const struct effect_record *first, const struct effect_record *end)
+{
+    const struct effect_record *e = first;
+    while (e != end && e->type == &offsets_committed_record_msg)
+        e = e->next;
+    return e == end;
+}
+
 // Appends and applies [first, end) as one decision. -E2BIG: nothing was done.
 static int append(struct broker *b, const struct effect_record *first,
                   const struct effect_record *end)
 {
     uint64_t position = 0;
+    int error = 0;
     // One that only reads comes to the same state, and keeps it to itself.
-    int error =
-        disk_is_read_only(b->config.disk) ? 0 : journal_append(b->journal, &b->batch, &position);
+    if (!disk_is_read_only(b->config.disk))
+        error = is_commits(first, end) ? journal_append_soon(b->journal, &b->batch, &position)
+                                       : journal_append(b->journal, &b->batch, &position);
     journal_batch_clear(&b->batch);
     if (!error)
         apply_all(b, first, end);
@@ -144,7 +155,12 @@ void commit_hold(struct broker *b, struct request *r)
         return;
     }
     r->stage = REQUEST_HELD;
-    list_append(&b->held, &r->node);
+    // In order of position: what a tap held back comes late, all others at the end.
+    struct list *before = &b->held;
+    while (before->prev != &b->held &&
+           LIST_ITEM(before->prev, struct request, node)->position > r->position)
+        before = before->prev;
+    list_append(before, &r->node);
 }
 
 void commit_release(struct broker *b)
@@ -152,15 +168,18 @@ void commit_release(struct broker *b)
     uint64_t synced = journal_synced(b->journal);
     LIST_EACH (at, &b->held) {
         struct request *r = LIST_ITEM(at, struct request, node);
-        // Not all stand in order: what the tap held back comes late.
-        if (r->position <= synced)
-            channel_send(b, r);
+        if (r->position > synced)
+            return;
+        channel_send(b, r);
     }
 }
 
 void commit_sync(struct broker *b)
 {
-    if (journal_sync_start(b->journal, JOURNAL_COOKIE))
+    int error = journal_flush(b->journal);
+    if (error)
+        broker_fail(b, error, "journal: append");
+    else if (journal_sync_start(b->journal, JOURNAL_COOKIE))
         b->is_syncing = true;
 }
 

@@ -14,6 +14,9 @@
 #define SNAPSHOT_CHUNK_BYTES (1u << 20)
 #define PATH_BYTES 4096
 
+// So much waits to be written together.
+#define SOON_MAX_BYTES (256u << 10)
+
 struct journal {
     struct disk *disk;
     char *dir;
@@ -22,6 +25,7 @@ struct journal {
     uint64_t first;         // its first position
     uint64_t size;          // of it
     uint64_t position, synced;
+    struct buf soon;      // appended, but not in the file yet
     uint64_t sync_target; // what the sync under way covers; 0: none is under way
     int broken;           // a write or sync failed: what is on disk is not known any more
     bool is_snapshotting;
@@ -69,7 +73,8 @@ void journal_batch_add(struct journal_batch *b, const struct kw_message *type, c
                           (struct bytes){b->out.buf.ptr, b->out.buf.len});
 }
 
-int journal_append(struct journal *j, struct journal_batch *b, uint64_t *ret_position)
+// 0: nothing to write, 1: the batch is sealed under the next position.
+static int seal_next(struct journal *j, struct journal_batch *b, uint64_t *ret_position)
 {
     if (j->broken)
         return j->broken;
@@ -81,7 +86,44 @@ int journal_append(struct journal *j, struct journal_batch *b, uint64_t *ret_pos
     if (b->buf.len > JOURNAL_BATCH_MAX_BYTES)
         return -E2BIG;
     journal_batch_seal(b->buf.ptr, b->buf.len, j->position + 1, j->synced, b->n_records);
-    int r = disk_pwrite(j->file, b->buf.ptr, b->buf.len, j->size);
+    return 1;
+}
+
+int journal_flush(struct journal *j)
+{
+    if (j->broken || j->soon.len == 0)
+        return j->broken;
+    // Want of room is no different here: these decisions are in force already.
+    int r = disk_pwrite(j->file, j->soon.ptr, j->soon.len, j->size);
+    if (r < 0)
+        return j->broken = r;
+    j->size += j->soon.len;
+    if (j->soon.cap > SOON_MAX_BYTES)
+        buf_free(&j->soon);
+    j->soon.len = 0;
+    return 0;
+}
+
+int journal_append_soon(struct journal *j, struct journal_batch *b, uint64_t *ret_position)
+{
+    int r = seal_next(j, b, ret_position);
+    if (r <= 0)
+        return r;
+    if (j->soon.len + b->buf.len > SOON_MAX_BYTES && (r = journal_flush(j)) < 0)
+        return r;
+    buf_add(&j->soon, b->buf.ptr, b->buf.len);
+    *ret_position = ++j->position;
+    return 0;
+}
+
+int journal_append(struct journal *j, struct journal_batch *b, uint64_t *ret_position)
+{
+    int r = journal_flush(j);
+    if (r == 0)
+        r = seal_next(j, b, ret_position);
+    if (r <= 0)
+        return r;
+    r = disk_pwrite(j->file, b->buf.ptr, b->buf.len, j->size);
     if (r == -ENOSPC && disk_truncate(j->file, j->size) == 0)
         return r;
     if (r < 0)
@@ -105,6 +147,7 @@ bool journal_sync_start(struct journal *j, uint64_t cookie)
 {
     if (j->sync_target || j->broken || j->synced == j->position)
         return false;
+    CHECK(j->soon.len == 0);
     j->sync_target = j->position;
     disk_sync_start(j->disk, &j->file, bug(BUG_SKIP_JOURNAL_FSYNC) ? 0 : 1, cookie);
     return true;
@@ -127,7 +170,9 @@ int journal_sync(struct journal *j)
         return j->broken;
     if (j->synced == j->position)
         return 0;
-    int r = disk_sync(j->file);
+    int r = journal_flush(j);
+    if (r == 0)
+        r = disk_sync(j->file);
     if (r < 0)
         return j->broken = r;
     j->synced = j->position;
@@ -139,6 +184,7 @@ void journal_close(struct journal *j)
     if (!j)
         return;
     disk_close(j->file);
+    buf_free(&j->soon);
     free(j->dir);
     free(j);
 }

@@ -69,10 +69,17 @@ void journal_batch_add_raw(struct journal_batch *b, int16_t type, int16_t versio
 // is then the last one. -errno: stop loudly. -E2BIG: above JOURNAL_BATCH_MAX_BYTES.
 MUST_USE int journal_append(struct journal *j, struct journal_batch *b, uint64_t *ret_position);
 
+// The same, but written with the next journal_append() or journal_flush(): for decisions that come
+// in great numbers and touch nothing outside the journal before they are durable.
+MUST_USE int journal_append_soon(struct journal *j, struct journal_batch *b,
+                                 uint64_t *ret_position);
+MUST_USE int journal_flush(struct journal *j); // 0 or -errno: stop loudly
+
 uint64_t journal_position(const struct journal *j); // of the last batch appended
 uint64_t journal_synced(const struct journal *j);   // all up to here is durable
 
-// Starts a sync of all that was appended, unless one is under way or nothing is to do. The cookie
+// Starts a sync of all that was appended and flushed, unless one is under way or nothing is to do.
+// The cookie
 // comes back from disk_poll_done(); give its error to journal_sync_done(), which returns it.
 bool journal_sync_start(struct journal *j, uint64_t cookie);
 MUST_USE int journal_sync_done(struct journal *j, int error);

@@ -14,7 +14,7 @@
 
 // The state the journal rebuilds here is the list of numbers it was given.
 struct state {
-    uint64_t numbers[4096];
+    uint64_t numbers[16384];
     size_t n;
 };
 
@@ -75,6 +75,53 @@ static int snapshot(struct journal *j, const struct state *s)
         return journal_snapshot_commit(snap);
     journal_snapshot_abort(snap);
     return r;
+}
+
+static int put_soon(struct journal *j, uint64_t v)
+{
+    struct journal_batch b = {0};
+    uint64_t position;
+    journal_batch_add_raw(&b, 7, 1, (struct bytes){(const uint8_t *)&v, sizeof v});
+    int r = journal_append_soon(j, &b, &position);
+    if (r == 0)
+        assert_int_equal(position, journal_position(j));
+    journal_batch_free(&b);
+    return r;
+}
+
+// What is to be written soon is written with the next append, flush, sync or when it is much, in
+// its order; what was not is gone with the process.
+static void batches_that_are_written_soon(void **unused)
+{
+    (void)unused;
+    struct disk *d = disk_sim_new(1);
+    struct journal *j;
+    struct journal_report report;
+    struct state s;
+    assert_int_equal(reopen(d, true, &s, &j, &report), 0);
+    uint64_t n = 0;
+    assert_int_equal(put_soon(j, n++), 0);
+    assert_int_equal(put_soon(j, n++), 0);
+    assert_int_equal(put(j, n++, 1), 0);
+    assert_int_equal(put_soon(j, n++), 0);
+    assert_int_equal(journal_sync(j), 0);
+    assert_int_equal(journal_synced(j), 4);
+    while (n < 12000)
+        assert_int_equal(put_soon(j, n++), 0);
+    assert_int_equal(journal_flush(j), 0);
+    assert_true(journal_sync_start(j, 42));
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(put_soon(j, 7), 0);
+    assert_int_equal(journal_position(j), n + 5);
+    journal_close(j);
+
+    assert_int_equal(reopen(d, false, &s, &j, &report), 0);
+    assert_int_equal(s.n, n);
+    for (uint64_t i = 0; i < n; i++)
+        assert_int_equal(s.numbers[i], i);
+    assert_int_equal(journal_position(j), n);
+    journal_close(j);
+    disk_free(d);
 }
 
 static void batches_come_back_in_order(void **unused)
@@ -369,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batches_come_back_in_order),
+        cmocka_unit_test(batches_that_are_written_soon),
         cmocka_unit_test(snapshot_replaces_what_came_before),
         cmocka_unit_test(power_cut_at_every_operation),
         cmocka_unit_test(power_cut_inside_recovery),

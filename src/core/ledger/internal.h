@@ -258,7 +258,8 @@ struct group {
     bool control_passed;
     struct member **members; // owned
     size_t n_members;
-    struct gp **gps; // owned
+    struct map *by_id; // the same by member id
+    struct gp **gps;   // owned
     size_t n_gps;
     struct ledger_identity *identities; // owned
     size_t n_identities;

@@ -104,6 +104,7 @@ static void group_free(struct group *g)
         rebalance_free(g->rebalances[i]);
     free(g->gps);
     free(g->members);
+    map_free(g->by_id);
     free(g->identities);
     free(g->rebalances);
     free(g->seen);
@@ -170,6 +171,7 @@ struct group *get_group(struct ledger *l, struct str name)
     g = make(sizeof *g);
     g->l = l;
     g->name = keep(name);
+    g->by_id = map_new();
     g->expect = l->expect_default;
     map_put(l->groups, key_str(g->name), g);
     return g;
@@ -239,10 +241,7 @@ struct gp *get_gp(struct group *g, struct tp *tp)
 
 struct member *find_member(const struct group *g, struct str id)
 {
-    for (size_t i = g->n_members; i-- > 0;)
-        if (str_eq(g->members[i]->id, id))
-            return g->members[i];
-    return NULL;
+    return map_get(g->by_id, key_str(id));
 }
 
 static void forget_in_feed(struct ledger *l, const struct member *m)
@@ -280,6 +279,7 @@ static void forget_members(struct group *g)
         if (g->members[i]->successor == m)
             g->members[i]->successor = m->successor;
     g->members[oldest] = g->members[--g->n_members];
+    map_remove(g->by_id, key_str(m->id));
     member_free(m);
     g->l->bindings++;
 }
@@ -298,6 +298,7 @@ struct member *get_member(struct group *g, struct str id)
     m->joined_ms = m->seen_ms = g->l->now.now_ms;
     g->members = more(g->members, g->n_members, sizeof(struct member *));
     g->members[g->n_members++] = m;
+    map_put(g->by_id, key_str(m->id), m);
     return m;
 }
 
