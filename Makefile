@@ -54,7 +54,12 @@ pkgs := libzstd liblz4 zlib jansson sqlite3
 CFLAGS += -std=gnu17 $(opt) -g $(warnings) $(san_$(SAN)) $(if $(BUGS),-DTALLY_BUGS) -D_GNU_SOURCE -Isrc -Iinclude -I$(B)/gen \
   -MMD -MP $(shell pkg-config --cflags $(pkgs) libpq 2>/dev/null)
 LDFLAGS += $(san_$(SAN))
-LDLIBS += $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lsnappy -lpthread -ldl -lm
+# Each shared library costs every start a part of a millisecond: those of codecs, JSON and SQLite
+# are linked statically where there is a static form.
+static_libs := zstd lz4 z jansson sqlite3 snappy stdc++ gcc_eh
+no_static := $(filter-out /%,$(foreach l,$(static_libs),$(shell $(CC) -print-file-name=lib$(l).a)))
+LDLIBS += $(if $(no_static)$(SAN),$(shell pkg-config --libs $(pkgs) 2>/dev/null) -lsnappy,\
+  -Wl,-Bstatic $(static_libs:%=-l%) -Wl,-Bdynamic) -lpthread -ldl -lm
 
 # Every .c under src is part of the library, but for main.c and the doubled seam (os/*_linux.c
 # for the real thing, os/*_sim.c for the simulator and for tests that want it).

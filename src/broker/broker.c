@@ -254,6 +254,8 @@ void broker_free(struct broker *b)
     heap_free(&b->timers);
     journal_batch_free(&b->batch);
     arena_free(b->scratch);
+    while (b->n_spare_arenas > 0)
+        arena_free(b->spare_arenas[--b->n_spare_arenas]);
     free(b);
 }
 
@@ -417,8 +419,11 @@ static uint64_t next_due_ms(struct broker *b)
     const struct timer *t = heap_first(&b->timers);
     if (t && t->due_ms < due)
         due = t->due_ms;
-    const uint64_t others[] = {b->ledger_due_ms, b->retain_due_ms, b->clean_due_ms, b->space_due_ms,
-                               b->save_due_ms};
+    // Where nobody asks for anything there is nothing to look after.
+    bool looks_for_room = b->was_used || !b->has_space;
+    const uint64_t others[] = {b->has_news ? b->ledger_due_ms : UINT64_MAX,
+                               looks_for_room ? b->space_due_ms : UINT64_MAX, b->retain_due_ms,
+                               b->clean_due_ms, b->save_due_ms};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] < due)
             due = others[i];
@@ -476,6 +481,7 @@ static void housekeeping(struct broker *b)
 {
     if (b->now_ms >= b->space_due_ms) {
         b->space_due_ms = b->now_ms + SPACE_CHECK_MS;
+        b->was_used = false;
         bool had = b->has_space;
         if (store_check_space(b->store) == 0)
             b->has_space = store_has_space(b->store);

@@ -129,7 +129,7 @@ static struct request *request_begin(struct broker *b, struct channel *c,
 {
     struct request *r = &c->request;
     CHECK(!c->is_asking);
-    struct arena *arena = r->arena ? r->arena : arena_new();
+    struct arena *arena = b->n_spare_arenas ? b->spare_arenas[--b->n_spare_arenas] : arena_new();
     *r = (struct request){
         .broker = b, .channel = c, .api = api, .version = h->api_version, .arena = arena};
     r->correlation_id = h->correlation_id;
@@ -162,6 +162,11 @@ void channel_request_done(struct broker *b, struct request *r)
     r->channel->is_asking = false;
     // A request that needed much leaves little behind: arena_reset keeps the first block.
     arena_reset(r->arena);
+    if (b->n_spare_arenas < ARENAS_SPARE_MAX)
+        b->spare_arenas[b->n_spare_arenas++] = r->arena;
+    else
+        arena_free(r->arena);
+    r->arena = NULL;
 }
 
 // An unknown api or version cannot be answered, but for ApiVersions: its answer in version 0 says
@@ -213,7 +218,7 @@ static void on_frame(void *user, uint64_t id, struct bytes frame)
         return;
     }
     take_client_id(b, c, h.client_id);
-    b->has_news = true;
+    b->has_news = b->was_used = true;
     if (error == -EPROTONOSUPPORT || !api_find(h.api_key)) {
         struct request *r = refuse_or_begin(b, c, &h);
         if (r)

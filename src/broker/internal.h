@@ -20,6 +20,9 @@
 // Names the journal's syncs; partitions name theirs by address.
 #define JOURNAL_COOKIE 0
 
+// Requests that are being worked on have an arena each, idle connections have none.
+#define ARENAS_SPARE_MAX 32
+
 struct listener_address {
     struct list node;
     int listener;
@@ -81,8 +84,10 @@ struct broker {
     struct list woken;    // requests whose on_due is due at once
     struct heap timers;   // of requests
     uint64_t next_token;
-    struct journal_batch batch; // scratch
-    struct arena *scratch;      // of decisions without a request
+    struct journal_batch batch;                   // scratch
+    struct arena *scratch;                        // of decisions without a request
+    struct arena *spare_arenas[ARENAS_SPARE_MAX]; // of requests to come
+    size_t n_spare_arenas;
     bool scratch_in_use;
     unsigned committing; // broker_commit() is under way, so often
 
@@ -91,6 +96,7 @@ struct broker {
     unsigned busy_passes; // in a row, while a timer was due
     uint64_t ledger_due_ms;
     bool has_news; // for the ledger, since its last snapshot
+    bool was_used; // since the last look at the room on the disk
     uint64_t retain_due_ms;
     uint64_t save_due_ms;
     uint64_t clean_due_ms;

@@ -16,6 +16,7 @@
 #include "os/disk.h"
 #include "os/input.h"
 #include "os/net.h"
+#include "os/net_private.h"
 #include "os/socket.h"
 
 #define LISTENERS_MAX 256
@@ -27,81 +28,11 @@
 // Answers of one connection that wait for the next one, so that all leave together.
 #define CORKED_MAX 8
 #define IDLE_CHECK_MS 1000
+#define IDLE_WAIT_MAX_MS 60000
+// Input buffers are kept so long after the last input.
+#define SPARES_KEPT_MS 1000
 // How long accepting pauses when no descriptor is left and none of ours closes.
 #define ACCEPT_PAUSE_MS 1000
-
-enum slot_kind { SLOT_LISTENER, SLOT_CONN, SLOT_WATCH };
-
-// What an epoll event points to. Freed between passes only, so that no event of the same pass
-// finds it gone.
-struct slot {
-    struct list node;
-    enum slot_kind kind;
-    int fd; // -1: closed
-};
-
-struct listener {
-    struct slot slot;
-    int id;
-    bool is_paused;
-};
-
-struct watch {
-    struct slot slot;
-    net_watch_fn *fn; // NULL: removed
-    void *arg;
-};
-
-struct conn {
-    struct slot slot;  // in net.conns, the longest idle first; or in net.dying
-    struct list ready; // in net.ready while a whole frame waits in `in`
-    uint64_t id;
-    struct net_peer peer;
-    uint32_t events; // that epoll was told
-    uint64_t active_ms;
-
-    struct input in;
-    bool is_mute; // a frame was delivered and is not answered
-    bool at_eof;
-    bool was_told_eof;
-
-    struct kw_out out; // being sent
-    size_t out_at;     // of the buffer
-    size_t splice_at;
-    uint32_t splice_done; // of the current splice
-    bool is_sending;
-    struct list corked; // in net.corked while `out` waits for the answers to come
-    unsigned n_corked;
-    bool closes_after_send;
-    uint64_t queued_bytes;
-    uint64_t sent_bytes;
-
-    bool is_dying;
-    struct net_end end;
-};
-
-struct net {
-    int epoll_fd;
-    struct net_limits limits;
-    struct clock *clock;
-    struct net_handler handler;
-    struct map *by_id;
-    struct list conns;
-    struct list ready;
-    struct list corked;
-    struct list dying;
-    struct list listeners;
-    struct list watches;
-    struct list gone; // slots to free
-    uint64_t next_conn;
-    int next_listener;
-    size_t n_conns;
-    struct input_pool input;
-    uint64_t output_bytes; // of all answers that are not wholly written
-    bool is_paused;        // no accepting
-    uint64_t resume_ms;
-    uint64_t idle_check_ms;
-};
 
 static uint64_t now_ms(struct net *n)
 {
@@ -749,6 +680,18 @@ static void close_idle(struct net *n)
     }
 }
 
+// Until the connection that was idle the longest is to be closed.
+static int until_idle_ms(struct net *n)
+{
+    if (list_is_empty(&n->conns))
+        return IDLE_CHECK_MS;
+    const struct conn *c = (struct conn *)(void *)LIST_ITEM(n->conns.next, struct slot, node);
+    uint64_t now = now_ms(n), due = c->active_ms + n->limits.idle_ms;
+    if (c->is_mute || due < now + IDLE_CHECK_MS)
+        return IDLE_CHECK_MS;
+    return due - now > IDLE_WAIT_MAX_MS ? IDLE_WAIT_MAX_MS : (int)(due - now);
+}
+
 static int wait_ms(struct net *n, int timeout_ms)
 {
     if (!list_is_empty(&n->ready) || !list_is_empty(&n->dying))
@@ -757,7 +700,9 @@ static int wait_ms(struct net *n, int timeout_ms)
     if (n->is_paused)
         most = ACCEPT_PAUSE_MS;
     else if (n->limits.idle_ms && n->n_conns > 0)
-        most = IDLE_CHECK_MS;
+        most = until_idle_ms(n);
+    if (n->input.n_spares > 0 && (most < 0 || most > SPARES_KEPT_MS))
+        most = SPARES_KEPT_MS;
     if (most >= 0 && (timeout_ms < 0 || timeout_ms > most))
         return most;
     return timeout_ms;

@@ -616,10 +616,12 @@ static int make_ready(struct opening *o)
         r = disk_open(j->disk, path, DISK_WRITE, &j->file);
         if (r == 0 && o->cut_at != UINT64_MAX)
             r = disk_truncate(j->file, o->cut_at);
-        // What was replayed may still be in the page cache only; it is about to be relied on.
-        if (r == 0)
+        // What was replayed may still be in the page cache only; it is about to be relied on. After
+        // a clean stop it is known to be durable.
+        bool is_durable = o->config->clean_position >= 0 && o->cut_at == UINT64_MAX;
+        if (r == 0 && !is_durable)
             r = disk_sync(j->file);
-        if (r == 0)
+        if (r == 0 && !is_durable)
             r = disk_sync_dir(j->disk, j->dir);
     }
     if (r == 0)

@@ -26,6 +26,7 @@ struct store {
     struct disk_file *lock;
     struct store_start start;
     struct uuid boot_id;
+    bool is_same_boot; // as meta says
     uint64_t reserve_bytes;
     bool has_space;
     struct map *marks;    // directory name -> struct log_mark, owned
@@ -285,8 +286,8 @@ int store_open(const struct store_config *config, struct store **ret_store,
             s->start.cluster_id = config->fresh_cluster_id;
             s->start.node_id = config->node_id;
         }
-        s->start.power_lost =
-            o.has_meta && !s->start.was_clean && !uuid_eq(o.last_boot_id, s->boot_id);
+        s->is_same_boot = o.has_meta && uuid_eq(o.last_boot_id, s->boot_id);
+        s->start.power_lost = o.has_meta && !s->start.was_clean && !s->is_same_boot;
         r = store_check_space(s);
         if (r < 0)
             refuse(&o, r, "%s: %s", s->dir, strerror(-r));
@@ -328,7 +329,7 @@ int store_ready(struct store *s)
     }
     if (r == 0 && s->start.is_new)
         r = sync_parent(s);
-    if (r < 0)
+    if (r < 0 || s->is_same_boot)
         return r;
     struct buf text = {0};
     char cluster[33], boot[33];
