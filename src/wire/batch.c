@@ -120,7 +120,7 @@ int record_iter_start(struct record_iter *it, const struct batch *b, struct buf 
 }
 
 // A length of -1 is null; any other below 0 is damage.
-static struct bytes read_blob(struct reader *r)
+static inline struct bytes read_blob(struct reader *r)
 {
     int32_t len = reader_varint(r);
     if (len < 0) {
@@ -135,6 +135,8 @@ static struct bytes read_blob(struct reader *r)
 static struct bytes read_headers(struct reader *r, int32_t n)
 {
     const uint8_t *from = r->p;
+    if (n == 0)
+        return (struct bytes){from, 0};
     if (n < 0)
         reader_fail(r);
     for (int32_t i = 0; i < n && !r->bad; i++) {

@@ -98,6 +98,8 @@ static inline int64_t reader_i64(struct reader *r)
 // At most ten bytes; more, or bits beyond the 64th, are bad.
 static inline uint64_t reader_uvarint64(struct reader *r)
 {
+    if (__builtin_expect(r->p < r->end && *r->p < 0x80, 1))
+        return *r->p++;
     uint64_t v = 0;
     for (unsigned shift = 0; shift < 70; shift += 7) {
         uint8_t b = reader_u8(r);
@@ -116,6 +118,12 @@ static inline uint32_t reader_uvarint(struct reader *r)
 {
     if (__builtin_expect(r->p < r->end && *r->p < 0x80, 1))
         return *r->p++;
+    // Lengths of records and of their values.
+    if (__builtin_expect(reader_left(r) >= 2 && r->p[1] < 0x80, 1)) {
+        uint32_t two = (r->p[0] & 0x7fu) | (uint32_t)r->p[1] << 7;
+        r->p += 2;
+        return two;
+    }
     uint32_t v = 0;
     for (unsigned shift = 0; shift < 35; shift += 7) {
         uint8_t b = reader_u8(r);
