@@ -11,7 +11,7 @@ static const struct cli_verb verbs[] = {
     {"serve", cli_serve, "a Kafka-compatible broker that accounts for every record"},
     {"drill", cli_drill, "force the cases on your own consumer, and judge"},
     {"report", cli_report, "what each consumer group got: missed, repeated, and why"},
-    {"topic", cli_topic, "create, list, describe, alter and delete topics"},
+    {"topic", cli_topic, "create, describe, alter, delete, export and import topics"},
     {"produce", cli_produce, "feed a file or standard input into a topic"},
     {"consume", cli_consume, "into SQLite or PostgreSQL, every record exactly once"},
     {"group", cli_group, "list, describe and reset consumer groups; set what is expected"},

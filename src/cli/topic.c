@@ -1,4 +1,5 @@
 #include "cli/cli.h"
+#include "cli/topic_copy.h"
 #include "client/client.h"
 
 #include "schema.h"
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #define TIMEOUT_MS 30000
+#define DATA_DEFAULT "./tally-data"
 #define MAX_CONFIGS 64         // --set on one command line
 #define RESOURCE_TOPIC 2       // Kafka's number for a topic in the configs APIs
 #define SOURCE_DYNAMIC_TOPIC 1 // set on the topic itself
@@ -22,18 +24,29 @@ static const char help[] =
     "       tally topic alter NAME [--partitions N] [--set NAME=VALUE]...   (NAME= : default "
     "again)\n"
     "       tally topic delete NAME...\n"
+    "       tally topic export DIR [NAME]... [--data DIR]\n"
+    "       tally topic import DIR [NAME]... [--data DIR] [--set NAME=VALUE]...\n"
+    "\n"
+    "export and import copy topics to and from a data directory of Apache Kafka (its log.dirs), "
+    "all\n"
+    "of them unless some are named. Neither broker may run. An empty topic that Kafka made is "
+    "filled;\n"
+    "one that is imported keeps its records for ever unless retention.ms is set.\n"
     "\n"
     "  -b, --bootstrap HOST:PORT   any Kafka-protocol cluster (default 127.0.0.1:9092)\n"
     "  -p, --partitions N          create: how many (default 1); alter: the new total\n"
     "  -s, --set NAME=VALUE        a topic setting, by Kafka's name\n"
+    "      --data DIR              export, import: tally's data directory (default ./tally-data)\n"
     "\n"
     "examples:\n"
     "  tally topic create orders --partitions 3 --set retention.ms=86400000\n"
     "  tally topic describe orders\n"
-    "  tally topic alter orders --set retention.ms=\n";
+    "  tally topic alter orders --set retention.ms=\n"
+    "  tally topic import /var/lib/kafka/data orders --set retention.ms=604800000\n";
 
 struct options {
     const char *bootstrap;
+    const char *data;
     int64_t partitions; // -1: not given
     struct client_config configs[MAX_CONFIGS];
     size_t n_configs;
@@ -61,14 +74,19 @@ static int parse(int argc, char **argv, struct options *o)
     static const struct option options[] = {{"bootstrap", required_argument, NULL, 'b'},
                                             {"partitions", required_argument, NULL, 'p'},
                                             {"set", required_argument, NULL, 's'},
+                                            {"data", required_argument, NULL, 'd'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    *o = (struct options){.bootstrap = CLI_BOOTSTRAP_DEFAULT, .partitions = -1};
+    *o = (struct options){
+        .bootstrap = CLI_BOOTSTRAP_DEFAULT, .data = DATA_DEFAULT, .partitions = -1};
     int c;
     while ((c = getopt_long(argc, argv, "b:p:s:h", options, NULL)) != -1) {
         switch (c) {
         case 'b':
             o->bootstrap = optarg;
+            break;
+        case 'd':
+            o->data = optarg;
             break;
         case 'p':
             if (!cli_number(optarg, 1, INT32_MAX, &o->partitions))
@@ -294,9 +312,26 @@ static int run(const char *action, struct client *c, const struct options *o, st
     return delete (c, o, a);
 }
 
+static int copy(const char *action, const struct options *o)
+{
+    if (o->n_names == 0)
+        return cli_fail("topic", "%s: which directory? give Apache Kafka's log.dirs", action);
+    const struct topic_copy what = {.data = o->data,
+                                    .dir = o->names[0],
+                                    .names = o->names + 1,
+                                    .n_names = o->n_names - 1,
+                                    .configs = o->configs,
+                                    .n_configs = o->n_configs};
+    bool is_export = !strcmp(action, "export");
+    if (is_export && o->n_configs)
+        return cli_fail("topic", "export: --set is for what is made here; see import");
+    return is_export ? cli_topic_export(&what) : cli_topic_import(&what);
+}
+
 int cli_topic(int argc, char **argv)
 {
-    static const char *const actions[] = {"create", "list", "describe", "alter", "delete"};
+    static const char *const actions[] = {"create", "list",   "describe", "alter",
+                                          "delete", "export", "import"};
     struct options o;
     int status = parse(argc, argv, &o);
     if (status)
@@ -306,9 +341,12 @@ int cli_topic(int argc, char **argv)
     for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++)
         known = known || !strcmp(action, actions[i]);
     if (!known)
-        return cli_fail("topic", "say create, list, describe, alter or delete (see --help)");
+        return cli_fail("topic",
+                        "say create, list, describe, alter, delete, export or import (see --help)");
     o.names++;
     o.n_names--;
+    if (!strcmp(action, "export") || !strcmp(action, "import"))
+        return copy(action, &o);
 
     char why[CLIENT_WHY_MAX];
     struct client *c;

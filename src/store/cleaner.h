@@ -95,3 +95,4 @@ bool cleaner_txns_is_aborted(const struct cleaner_txns *t, const struct batch *b
 // In their order, batches as they are cleaned. Whether the marker ends nothing that is left.
 bool cleaner_txns_pass(struct cleaner_txns *t, const struct batch *b);
 int64_t cleaner_txns_open_from(const struct cleaner_txns *t); // first offset; INT64_MAX: none
+bool cleaner_txns_has_aborted(const struct cleaner_txns *t);  // as far as it was told

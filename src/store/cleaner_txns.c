@@ -140,3 +140,8 @@ int64_t cleaner_txns_open_from(const struct cleaner_txns *t)
     }
     return from;
 }
+
+bool cleaner_txns_has_aborted(const struct cleaner_txns *t)
+{
+    return t->n > 0;
+}
