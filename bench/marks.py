@@ -435,3 +435,18 @@ def growth_groups(bench):
             made += 1
             points[kind].append((groups, r["server_cpu_s"] / n * 1e6))
     bench.grow("commits, durable, by groups", "groups", "CPU-s/million", points)
+
+
+@measurement
+def growth_log_size(bench):
+    points = {"tally": [], "kafka": []}
+    for mb in 10, 100, bench.pick(300, 1000):
+        for kind in points:
+            server = bench.server(kind)
+            topic = fill(server, 1, mb)
+            read = ("consume", "--topic", topic, "--records", str(bench.pick(300, 2000) * 1000))
+            server.bench(*read)
+            points[kind].append((mb, server.bench(*read)["server_cpu_s"] /
+                                 (bench.pick(300, 2000) / 1e3)))
+            server.delete_topic(topic)
+    bench.grow("consume, by size of the log", "MB", "CPU-s/GB", points)

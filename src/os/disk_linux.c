@@ -45,7 +45,7 @@ struct disk {
     struct sync_job *todo, **todo_last;
     struct sync_job *working[POOL_THREADS]; // by thread
     struct sync_job *done, **done_last;
-    bool was_told; // event_fd holds something
+    bool was_told; // event_fd holds something, or will in a moment
     bool is_stopping;
 };
 
@@ -418,11 +418,15 @@ static void *pool_main(void *arg)
         job->next = NULL;
         *d->done_last = job;
         d->done_last = &job->next;
-        uint64_t one = 1;
-        // The counter cannot be full: it is read to zero whenever the list is emptied.
-        CHECK(write(d->event_fd, &one, sizeof one) == sizeof one);
-        d->was_told = true;
         pthread_cond_broadcast(&d->has_done);
+        if (d->was_told)
+            continue;
+        d->was_told = true;
+        // The loop that this wakes shall not have to wait for the lock.
+        pthread_mutex_unlock(&d->lock);
+        uint64_t one = 1;
+        CHECK(write(d->event_fd, &one, sizeof one) == sizeof one);
+        pthread_mutex_lock(&d->lock);
     }
     pthread_mutex_unlock(&d->lock);
     return NULL;
@@ -447,8 +451,8 @@ static void job_start(struct disk *d, struct sync_job *job)
     pthread_mutex_lock(&d->lock);
     *d->todo_last = job;
     d->todo_last = &job->next;
-    pthread_cond_signal(&d->has_work);
     pthread_mutex_unlock(&d->lock);
+    pthread_cond_signal(&d->has_work);
 }
 
 void disk_sync_start(struct disk *d, struct disk_file *const *files, size_t n, uint64_t cookie)
@@ -520,10 +524,11 @@ bool disk_poll_done(struct disk *d, struct disk_done *ret_done)
             d->done_last = &d->done;
     } else if (d->was_told) {
         uint64_t count;
-        // Empty: let the descriptor sleep again.
-        if (read(d->event_fd, &count, sizeof count) < 0)
+        // Empty: let the descriptor sleep again. EAGAIN: what it is told is still on its way.
+        if (read(d->event_fd, &count, sizeof count) >= 0)
+            d->was_told = false;
+        else
             CHECK(errno == EAGAIN);
-        d->was_told = false;
     }
     pthread_mutex_unlock(&d->lock);
     if (!job)
