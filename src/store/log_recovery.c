@@ -545,7 +545,11 @@ static void read_checkpoint(struct opening *o)
 {
     struct log *l = o->l;
     o->has_checkpoint = log_read_checkpoint(l, &o->checkpoint);
+    // Of an epoch before, brought back by a power cut: the log was cut since, and written anew.
+    bool is_stale = l->epochs.n > 0 && l->epochs.items[l->epochs.n - 1].start > 0 &&
+                    o->checkpoint.active.end <= l->epochs.items[l->epochs.n - 1].start;
     l->recovery_point = o->has_checkpoint ? o->checkpoint.durable : 0;
+    o->has_checkpoint = o->has_checkpoint && !is_stale;
     l->durable_point = log_read_durable_point(l);
     o->is_damaged = l->durable_point < 0;
     o->durable = o->args->synced;
