@@ -542,6 +542,8 @@ void ledger_out_of_range(struct ledger *l, struct ledger_time t, uint64_t conn,
     f->out_of_range = true;
     struct spell *s = f->kind == FEED_BOUND ? find_spell(f->gp, f->spell) : NULL;
     // The position it was refused is no start: where the reset leads is.
-    if (s)
+    if (s) {
         s->first_p = -1;
+        s->zone = (struct ledger_range){0, 0};
+    }
 }

@@ -339,6 +339,15 @@ static void gp_revive(struct gp *gp)
     }
 }
 
+// From where on an owner was surely sent all up to its next fetch; -1 when nobody knows. What has
+// left the log it may never have come to: then it was led elsewhere, to one end of the log.
+static int64_t sent_from(const struct gp *gp, const struct spell *s)
+{
+    int64_t start = log_bounds(gp).from;
+    int64_t from = s->sent_end >= 0 ? s->sent_end : s->first_p >= 0 ? s->first_p : s->k_begin;
+    return from >= start ? from : s->last_commit >= start ? s->last_commit : -1;
+}
+
 // What an owner may have been sent between the last snapshot and the crash. Its own next fetch
 // tells (spell_position); until then and for the rest it is unknown.
 static void gp_crashed(struct gp *gp)
@@ -357,11 +366,11 @@ static void gp_crashed(struct gp *gp)
             unsure = k < unsure ? k : unsure;
             continue;
         }
-        int64_t from = s->sent_end >= 0 ? s->sent_end : s->k_begin >= 0 ? s->k_begin : gp->first;
+        int64_t from = sent_from(gp, s);
+        if (from >= 0 && from < end)
+            s->zone = (struct ledger_range){from, end};
         if (from < 0)
             from = 0;
-        if (from < end)
-            s->zone = (struct ledger_range){from, end};
         // From where it began, or stood in the snapshot, it may have been sent all once more: a
         // member that joins again under a standing generation leaves no record.
         if (s->k_begin < from)
