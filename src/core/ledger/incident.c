@@ -37,6 +37,8 @@ void incident_touch(struct incident *i)
 {
     struct ledger *l = i->group->l;
     i->v.version = ++l->version;
+    if (i->gp && i->v.class == LEDGER_MISSED && i->v.last >= i->gp->missed_end)
+        i->gp->missed_end = i->v.last + 1;
     if (i->dirty)
         return;
     i->dirty = true;
@@ -255,24 +257,49 @@ void incidents_spell_ended(struct gp *gp, uint32_t id)
             incident_close(gp->recent[i]);
 }
 
-static bool all_sent(const struct gp *gp, int64_t from, int64_t to)
+// Data records of [from, to) that were sent to nobody yet.
+static int64_t unsent_in(const struct gp *gp, int64_t from, int64_t to)
 {
-    if (from < gp->base)
-        return false;
-    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++)
+    int64_t n = 0;
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++) {
+        int64_t at = gp->runs[i].from > from ? gp->runs[i].from : from;
+        int64_t end = run_end(gp, i) < to ? run_end(gp, i) : to;
         if (!gp->runs[i].n)
-            return false;
-    return true;
+            n += data_in(gp, at, end);
+    }
+    return n;
+}
+
+static bool is_missed(const struct incident *in, int64_t from, int64_t to)
+{
+    return in->v.class == LEDGER_MISSED && !in->v.resolved && from <= in->v.last &&
+           to > in->v.first;
 }
 
 void incidents_sent(struct gp *gp, int64_t from, int64_t to)
 {
     for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
         struct incident *in = gp->recent[i];
-        if (in->v.class != LEDGER_MISSED || in->v.resolved || from > in->v.last ||
-            to <= in->v.first || !all_sent(gp, in->v.first, in->v.last + 1))
+        if (!is_missed(in, from, to) || in->v.first < gp->base)
             continue;
-        in->v.resolved = in->v.closed = true;
+        int64_t left = unsent_in(gp, in->v.first, in->v.last + 1);
+        if (left == in->v.records)
+            continue;
+        if (left == 0)
+            in->v.resolved = in->v.closed = true;
+        else
+            in->v.records = left;
+        incident_touch(in);
+    }
+}
+
+void incidents_doubt(struct gp *gp, int64_t from, int64_t to)
+{
+    for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
+        struct incident *in = gp->recent[i];
+        if (!is_missed(in, from, to) || in->v.certainty == LEDGER_POSSIBLE)
+            continue;
+        in->v.certainty = in->cap = LEDGER_POSSIBLE;
         incident_touch(in);
     }
 }

@@ -153,6 +153,7 @@ struct gp {
     uint64_t sent_ms;          // last send to an owner
     struct receipts *receipts; // NULL until there is one
     struct incident *recent[RECENT_MAX]; // newest first
+    int64_t missed_end;                  // beyond it nothing is said to be missed
 };
 
 struct tp {
@@ -322,6 +323,7 @@ struct incident {
     uint32_t to_spell;
     int64_t emitted_records; // 0: never journaled
     int emitted_class;
+    enum ledger_certainty emitted_certainty;
     bool emitted_closed;
     bool dirty; // stands in the ledger's list
     struct ledger_proof proofs[PROOFS_MAX];
@@ -428,9 +430,10 @@ void incident_prove(struct incident *i, const char *api, int64_t wall_ms, const 
     __attribute__((format(printf, 4, 5)));
 void incident_advise(struct incident *i);
 void incident_free(struct incident *i);
-void incidents_passed(struct gp *gp);                         // K moved
-void incidents_spell_ended(struct gp *gp, uint32_t id);       // its spell ended
-void incidents_sent(struct gp *gp, int64_t from, int64_t to); // unsent records were sent after all
+void incidents_passed(struct gp *gp);                          // K moved
+void incidents_spell_ended(struct gp *gp, uint32_t id);        // its spell ended
+void incidents_sent(struct gp *gp, int64_t from, int64_t to);  // unsent records were sent after all
+void incidents_doubt(struct gp *gp, int64_t from, int64_t to); // they may have been
 
 // judge.c
 void judge_resend(struct gp *gp, struct spell *to, const struct run *was, int64_t from,

@@ -83,6 +83,7 @@ static void incident_fill(struct incident *in, const struct ledger_incident_reco
     in->to_spell = r->to_spell;
     in->emitted_records = v->records > 0 ? v->records : 1;
     in->emitted_class = (int)v->class;
+    in->emitted_certainty = v->certainty;
     in->emitted_closed = v->closed;
 }
 
@@ -94,6 +95,8 @@ static void apply_incident(struct ledger *l, const struct ledger_incident_record
     if (!in)
         in = incident_add(g, tp ? get_gp(g, tp) : NULL);
     incident_fill(in, r);
+    if (in->gp && in->v.class == LEDGER_MISSED && in->v.last >= in->gp->missed_end)
+        in->gp->missed_end = in->v.last + 1;
     if (in->v.id >= l->next_incident)
         l->next_incident = in->v.id + 1;
     if (in->v.version > l->version)

@@ -52,6 +52,7 @@ void gp_uncover(struct gp *gp, int64_t from, int64_t to)
         gp->early.to = none || to > gp->early.to ? to : gp->early.to;
     }
     runs_flag(gp, from, to, RUN_INCOMPLETE, false);
+    incidents_doubt(gp, from, to);
 }
 
 size_t run_at(const struct gp *gp, int64_t offset)

@@ -262,11 +262,14 @@ static void put_gp(struct effects *fx, const struct gp *gp)
         put_spell(fx, gp->spells[i], &r->spells[i]);
 }
 
-// An incident that grows with every fetch is written when it opens, doubles, changes or closes.
+// An incident that grows or shrinks with every fetch is written when it opens, doubles, halves,
+// changes or closes.
 static bool worth_writing(const struct incident *in, bool all)
 {
     return all || !in->emitted_records || in->v.closed != in->emitted_closed ||
-           (int)in->v.class != in->emitted_class || in->v.records >= 2 * in->emitted_records;
+           (int)in->v.class != in->emitted_class || in->v.certainty < in->emitted_certainty ||
+           in->v.records >= 2 * in->emitted_records ||
+           (in->v.records > 0 && 2 * in->v.records <= in->emitted_records);
 }
 
 static size_t emit_incidents(struct ledger *l, struct effects *fx, bool all)
@@ -281,6 +284,7 @@ static size_t emit_incidents(struct ledger *l, struct effects *fx, bool all)
         put_incident(fx, in);
         in->emitted_records = in->v.records > 0 ? in->v.records : 1;
         in->emitted_class = (int)in->v.class;
+        in->emitted_certainty = in->v.certainty;
         in->emitted_closed = in->v.closed;
         in->dirty = false;
         written++;

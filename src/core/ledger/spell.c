@@ -167,7 +167,7 @@ static bool send_next(struct gp *gp, const struct spell *s, int64_t from, int64_
         return false;
     struct run *last = &gp->runs[gp->n_runs - 1], *before = last - 1;
     if (last->from != from || last->n || last->flags || before->spell != s->id || before->n != 1 ||
-        before->prev || before->flags || from < gp->k)
+        before->prev || before->flags || from < gp->k || from < gp->missed_end)
         return false;
     last->from = to;
     return true;
@@ -193,8 +193,7 @@ void spell_send(struct gp *gp, struct spell *s, int64_t from, int64_t to)
         run_split(gp, to);
         for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++)
             run_send(gp, s, i);
-        if (from < gp->k)
-            incidents_sent(gp, from, to);
+        incidents_sent(gp, from, to);
         runs_merge(gp);
         runs_fold(gp);
     }
