@@ -287,19 +287,20 @@ static void on_tick(void *user, struct tally *t)
     if (is_told_to_stop)
         tally_stop(t);
     int64_t now = now_ms(), period = c->is_terminal ? PROGRESS_MS : REPORT_MS;
-    if (!wants_counters && now - c->shown_ms < period)
+    bool is_asked = wants_counters;
+    if (!is_asked && now - c->shown_ms < period)
         return;
+    wants_counters = 0; // before they are printed: who reads them may ask again at once
     struct tally_stats s = {.size = sizeof s};
     tally_stats(t, &s);
     int64_t passed = now - c->shown_ms;
     uint64_t rate = passed > 0 ? (s.records - c->shown_records) * 1000 / (uint64_t)passed : 0;
     c->shown_ms = now;
     c->shown_records = s.records;
-    if (wants_counters || !c->is_terminal)
-        print_counters(&s, wants_counters ? "counters" : "progress", rate);
+    if (is_asked || !c->is_terminal)
+        print_counters(&s, is_asked ? "counters" : "progress", rate);
     else
         show_on_terminal(&s, rate);
-    wants_counters = 0;
 }
 
 static void print_quoted(const char *text)

@@ -4,6 +4,7 @@ half stored.
 
 usage: bad.py [NAME...]     ends with "N passed, N failed" """
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -367,6 +368,35 @@ def test_stop_while_the_database_is_away(p):
     assert any(b"event=retry" in line for line in child.stderr)
     child.send_signal(signal.SIGTERM)
     assert child.wait(20) == 0
+    child.stderr.close()
+
+
+def test_what_is_shown(p):
+    """Progress on a terminal; a log otherwise, and the counters on request."""
+    t = p.topic(*"abc")
+    argv = [world.ROOT / "build/tally", "consume", t, "--group", "g", "--into",
+            f"sqlite:{p.folder}/shown.db", "--create", "--bootstrap", p.broker.address]
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(argv, stderr=theirs, stdout=subprocess.DEVNULL)
+    shown = b""
+    while b"3 records stored" not in shown:  # the end of the test's time is the end of patience
+        shown += os.read(ours, 1000)
+    child.terminate()
+    assert child.wait(30) == 0
+    os.close(ours)
+    os.close(theirs)
+    assert re.search(rb"\r\033\[K3 records stored, \d+ a second, lag \d+", shown), shown
+    assert b"event=" not in shown, shown
+    child = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert any(b"event=claimed" in line for line in child.stderr)
+    line = b""
+    while b" lag=0 " not in line:  # -1 until the brokers have told where the log ends
+        child.send_signal(signal.SIGUSR1)
+        line = next(line for line in child.stderr if b"event=counters" in line)
+    for name in (b"records=0 ", b"partitions=1 ", b"fenced=0 "):
+        assert name in line, line
+    child.terminate()
+    assert child.wait(30) == 0
     child.stderr.close()
 
 

@@ -2,7 +2,8 @@
 """What exactly once costs: rows a second of tally consume, as a ratio to the same rows inserted by
 the same statements with no Kafka and no fence, one transaction a batch.
 
-usage: cost.py [--rounds N] [--bytes N] [--check]
+usage: cost.py [--rounds N] [--bytes N] [--database sqlite|postgres] [--batch N]
+               [--check]
 --check: exit status 1 when a ratio at 100 is below 0.8
 
 The two take turns and the medians are compared: a busy machine slows both."""
@@ -77,6 +78,8 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--bytes", type=int, default=100, help="size of a value")
+    p.add_argument("--database", choices=("sqlite", "postgres"))
+    p.add_argument("--batch", type=int, choices=(1, 100, 10000))
     p.add_argument("--check", action="store_true")
     args = p.parse_args()
     print(f"rows a second, values of {args.bytes} bytes, median of {args.rounds}\n"
@@ -89,6 +92,8 @@ def main():
             for kind, database, into in (("sqlite", sqlite, f"sqlite:{sqlite.file}"),
                                          ("postgres", postgres, postgres.url())):
                 for batch in (1, 100, 10000):
+                    if args.database not in (None, kind) or args.batch not in (None, batch):
+                        continue
                     ratios[kind, batch] = measure(kind, database, into, batch, args, folder)
         finally:
             postgres.stop()

@@ -14,7 +14,7 @@ int64_t consumer_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-// The clock of the loop: it is read for every record, and a few milliseconds do not matter.
+// The clock of the loop: it is read once for every record, and a few milliseconds do not matter.
 static int64_t coarse_ms(void)
 {
     struct timespec t;
@@ -217,17 +217,17 @@ static void take(struct tally *t, rd_kafka_message_t *m)
 
 // --- The loop.
 
-static bool is_full(const struct tally *t)
+static bool is_full(const struct tally *t, int64_t now)
 {
     return t->n_held >= (size_t)t->o.batch_records || t->held_bytes >= t->o.batch_bytes ||
-           (t->n_held > 0 && coarse_ms() - t->held_since_ms >= t->o.batch_ms);
+           (t->n_held > 0 && now - t->held_since_ms >= t->o.batch_ms);
 }
 
-static int poll_ms(const struct tally *t)
+static int poll_ms(const struct tally *t, int64_t now)
 {
     if (t->n_held == 0)
         return CONSUMER_TICK_MS;
-    int64_t left = t->held_since_ms + t->o.batch_ms - coarse_ms();
+    int64_t left = t->held_since_ms + t->o.batch_ms - now;
     return left < 0 ? 0 : left > CONSUMER_TICK_MS ? CONSUMER_TICK_MS : (int)left;
 }
 
@@ -266,9 +266,8 @@ static void check_ids(struct tally *t)
     }
 }
 
-static void tick(struct tally *t)
+static void tick(struct tally *t, int64_t now)
 {
-    int64_t now = coarse_ms();
     if (now - t->ticked_at_ms < CONSUMER_TICK_MS)
         return;
     t->ticked_at_ms = now;
@@ -374,11 +373,12 @@ int tally_run(struct tally *t, struct tally_error *error)
     if (t->o.until_end && note_all_targets(t) < 0)
         goto done;
     while (!t->failure.code && !atomic_load(&t->stop)) {
-        tick(t);
-        rd_kafka_message_t *m = t->k.rd_kafka_consumer_poll(t->consumer, poll_ms(t));
+        int64_t now = coarse_ms();
+        tick(t, now);
+        rd_kafka_message_t *m = t->k.rd_kafka_consumer_poll(t->consumer, poll_ms(t, now));
         if (m)
             take(t, m);
-        if (t->failure.code || (!is_full(t) && t->n_held > 0))
+        if (t->failure.code || (!is_full(t, now) && t->n_held > 0))
             continue;
         if (store_flush(t) == 0 && is_at_end(t))
             break;
