@@ -9,13 +9,16 @@ const c = consumer();
 run(c, {
   autoCommit: false,
   eachBatchAutoResolve: false,
-  eachBatch: async ({ batch, resolveOffset, heartbeat, isRunning, isStale }) => {
+  eachBatch: async ({
+    batch, resolveOffset, heartbeat, isRunning, isStale, commitOffsetsIfNecessary,
+  }) => {
     let last = null;
+    // Not consumer.commitOffsets(): that does nothing once the consumer is being disconnected, and
+    // then what was done last would be done again.
     const commit = async () => {
       if (last === null) return;
-      await c.commitOffsets([
-        { topic: batch.topic, partition: batch.partition, offset: after(last) },
-      ]);
+      const partitions = [{ partition: batch.partition, offset: after(last) }];
+      await commitOffsetsIfNecessary({ topics: [{ topic: batch.topic, partitions }] });
       last = null;
     };
     let count = 0;

@@ -288,8 +288,8 @@ static int run_one(struct request_line *q, struct drill_set *set, const struct d
     }
     if (!is_shown) {
         if (!q->is_json)
-            printf("control      passed: %lld records, each shown once, nothing done to it\n",
-                   (long long)d->records);
+            printf("control      passed: %lld records, each %s, nothing done to it\n",
+                   (long long)d->records, d->is_blind ? "sent" : "shown once");
         drill_result_free(d);
     } else {
         set->results[set->n++] = d;

@@ -214,6 +214,7 @@ void book_sent(struct book *b, int32_t partition, int64_t from, int64_t end, int
             r->below_times = r->times;
         }
         r->sent_to = instance;
+        r->sends++;
         r->sent_to_killed = false;
     }
     p->owner = instance;
@@ -248,6 +249,14 @@ void book_started(struct book *b, int32_t instance)
     CHECK(instance >= 1 && instance <= BOOK_MAX_INSTANCES);
     for (int32_t p = 0; p < b->n_partitions; p++)
         b->partitions[p].next[instance - 1] = 0;
+}
+
+void book_forget_fetcher(struct book *b, int32_t instance)
+{
+    for (int32_t p = 0; p < b->n_partitions; p++) {
+        if (b->partitions[p].fetcher == instance)
+            b->partitions[p].fetcher = 0;
+    }
 }
 
 void book_forget_fetchers(struct book *b)

@@ -12,11 +12,12 @@
 struct book;
 
 struct book_record {
-    struct str key;       // owned; null: none
-    uint32_t times;       // worked on
-    uint32_t after;       // of these, in the closing restart
-    uint32_t odd;         // of these, by lines of a form that is not known from the control pass
-    int32_t sent_to;      // instance that got it last; 0: never sent
+    struct str key;  // owned; null: none
+    uint32_t times;  // worked on
+    uint32_t after;  // of these, in the closing restart
+    uint32_t odd;    // of these, by lines of a form that is not known from the control pass
+    int32_t sent_to; // instance that got it last; 0: never sent
+    uint32_t sends;
     bool sent_to_killed;  // that copy was killed with no evidence of this record
     int32_t below_to;     // instance that began anew here although a higher offset was committed
     uint32_t below_times; // worked on by then
@@ -82,3 +83,4 @@ void book_trimmed(struct book *b, int32_t partition, int64_t start);
 void book_killed(struct book *b, int32_t instance);
 void book_started(struct book *b, int32_t instance); // a new process: it goes on from nowhere
 void book_forget_fetchers(struct book *b);
+void book_forget_fetcher(struct book *b, int32_t instance);

@@ -58,6 +58,7 @@ struct drill_result {
     char *why;       // NULL: nothing to add
     bool was_forced; // false: the trigger never came, and three kills found nothing
     bool is_control;
+    bool is_blind; // no evidence: what was sent is all that is known
     int64_t records;
     int64_t processed;
     int64_t excused;

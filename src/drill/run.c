@@ -541,13 +541,14 @@ static int play(struct run *r)
     if (r->script)
         rc = steps_play(r);
     int64_t least = r->script ? r->script->records : CONTROL_RECORDS;
-    if (rc == 0)
+    bool goes_on = rc == 0 && r->result->verdict != DRILL_INCONCLUSIVE;
+    if (goes_on)
         rc = feed_the_rest(r, least);
     r->doing = "settling";
-    if (rc == 0)
+    if (goes_on && rc == 0)
         rc = run_until(r, is_settled, r->deadline_ms);
-    r->has_settled = rc > 0;
-    if (rc >= 0 && r->script && r->result->verdict != DRILL_INCONCLUSIVE)
+    r->has_settled = goes_on && rc > 0;
+    if (goes_on && rc >= 0 && r->script)
         rc = closing_restart(r);
     if (rc >= 0)
         rc = stop_for_good(r);

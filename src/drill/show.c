@@ -93,7 +93,8 @@ void show_text(FILE *to, const struct drill_set *s, const struct drill_result *d
     if (d->excused > 0)
         fprintf(to, "  %lld records are excused: the drill itself took them away\n",
                 (long long)d->excused);
-    if (d->missed.n == 0 && d->repeated.n == 0 && d->unfinished.n == 0 && d->verdict == DRILL_PASS)
+    if (d->missed.n == 0 && d->repeated.n == 0 && d->unfinished.n == 0 &&
+        d->verdict == DRILL_PASS && !d->is_blind)
         fprintf(to, "  nothing missed, nothing repeated (%s)\n",
                 ledger_certainty_name(d->certainty));
     text_why(to, d);

@@ -284,6 +284,9 @@ static int when_behind(struct run *r, int64_t n, enum came *ret)
 
 static int wait_cond(struct run *r, run_cond *cond, const char *what, enum came *ret)
 {
+    *ret = CAME_NOT;
+    if (cond == crew_is_stable && crew_wanted(r) == 0)
+        return inconclusive(r, "no copy is left to take over: this drill needs more --copies");
     int rc = run_until(r, cond, r->deadline_ms);
     *ret = rc > 0 ? CAME : CAME_NOT;
     if (rc != 0)
@@ -334,6 +337,8 @@ static int when_moved(struct run *r, enum came *ret)
         others += &r->slots[i] == r->target ? 0 : r->slots[i].worked;
     *ret = CAME_NOT;
     uint64_t moved_ms = 0;
+    if (crew_wanted(r) < 2)
+        return inconclusive(r, "no other copy runs to take over: --copies 2 or more");
     if (r->requests[API_JOIN_GROUP] == 0)
         return inconclusive(r, "the consumer is in no group (it assigns itself its partitions), so "
                                "nobody takes over from a copy that is put out");

@@ -66,7 +66,7 @@ static void look_at(struct run *r, int32_t p)
     for (int64_t i = 0; i < bp->n; i++) {
         const struct book_record *rec = &bp->records[i];
         bool is_done = blind ? rec->sent_to != 0 : rec->times > 0;
-        d->processed += is_done;
+        d->processed += rec->times > 0;
         if (!is_done && rec->excused) {
             d->excused++;
         } else if (!is_done && i < passed) {
@@ -156,6 +156,31 @@ static void judge(struct run *r)
             "it rests on lines of a form that the control pass did not show, such as \"%.100s\": "
             "say with --match PATTERN which lines mean that a record was worked on",
             r->odd_line);
+}
+
+// Without evidence only what was never sent is known to be undone, and what was sent once not to be
+// done twice.
+static void judge_blind(struct run *r)
+{
+    struct drill_result *d = r->result;
+    int64_t twice = 0;
+    for (int32_t p = 0; p < book_partitions(r->book); p++) {
+        struct book_partition *bp = book_partition(r->book, p);
+        for (int64_t i = 0; i < bp->n; i++)
+            twice += bp->records[i].sends > 1;
+    }
+    d->verdict = is_kept(r, false) ? DRILL_PASS : DRILL_FAIL;
+    if (d->verdict == DRILL_FAIL)
+        return;
+    if (r->script && r->o->expect != LEDGER_AT_LEAST_ONCE && twice > 0) {
+        d->verdict = DRILL_INCONCLUSIVE;
+        say_why(r,
+                "%lld records were sent twice: without evidence nobody can tell whether they were "
+                "worked on twice",
+                (long long)twice);
+        return;
+    }
+    say_why(r, "every record was sent; without evidence nobody can tell what was worked on");
 }
 
 // The control pass asks first whether the evidence is good enough to accuse anyone.
@@ -299,7 +324,10 @@ void verdict_reach(struct run *r)
     d->missed.certainty = d->repeated.certainty = d->unfinished.certainty = LEDGER_CERTAIN;
     for (int32_t p = 0; p < book_partitions(r->book); p++)
         look_at(r, p);
-    if (!r->script)
+    d->is_blind = evidence_kind(r->o->evidence) == EVIDENCE_NONE;
+    if (d->is_blind && d->verdict != DRILL_INCONCLUSIVE)
+        judge_blind(r);
+    else if (!r->script)
         judge_control(r);
     else if (d->verdict != DRILL_INCONCLUSIVE)
         judge(r);
@@ -308,7 +336,9 @@ void verdict_reach(struct run *r)
         drop_findings(&d->missed);
         drop_findings(&d->unfinished);
     }
-    d->certainty = r->o->control_passed ? LEDGER_CERTAIN : LEDGER_LIKELY;
+    d->certainty = d->is_blind            ? LEDGER_POSSIBLE
+                   : r->o->control_passed ? LEDGER_CERTAIN
+                                          : LEDGER_LIKELY;
     const struct drill_findings *const all[] = {&d->missed, &d->repeated, &d->unfinished};
     for (size_t i = 0; i < 3; i++) {
         if (all[i]->n > 0 && all[i]->certainty < d->certainty)

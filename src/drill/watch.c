@@ -113,6 +113,7 @@ static enum tap_act on_request(void *user, struct request *q, enum kerr *ret_cod
     switch (q->api->key) {
     case API_JOIN_GROUP:
         s->rejoin_at_ms = 0;
+        book_forget_fetcher(r->book, s->instance);
         note_group(r, ((struct join_group_request *)q->body)->group_id);
         note_member(s, ((struct join_group_request *)q->body)->member_id);
         break;
@@ -155,6 +156,10 @@ static enum tap_act on_response(void *user, struct request *q, void *response, e
         return TAP_PASS;
     if (q->api->key == API_JOIN_GROUP)
         note_member(s, ((struct join_group_response *)response)->member_id);
+    // What it fetches from now on it has looked up in this generation: before that a record would
+    // come too early for who begins at the end.
+    if (q->api->key == API_SYNC_GROUP)
+        book_forget_fetcher(r->book, s->instance);
     return TAP_PASS;
 }
 

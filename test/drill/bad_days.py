@@ -170,10 +170,35 @@ EVIDENCE = [
     ("twice", ["--", "sh", "-c", f"{CONSUMER} {QUICK} | sed -u p"], r"every record shows twice"),
     ("half", ["--", "sh", "-c", f"{CONSUMER} {QUICK} | sed -u 's,.*/[0-9]*[02468] .*,,'"],
      r"\d+ of 2\d\d records were committed and do not show"),
-    ("too slow", ["--timeout", "5", "--", "sh", "-c",
+    ("too slow", ["--timeout", "15", "--", "sh", "-c",
                   f"TALLY_WORK_MS=500 exec {CONSUMER} {QUICK}"],
      r"\d+ of 2\d\d records were not finished in time"),
 ]
+
+
+def too_few(day):
+    """A drill that needs another copy says so at once."""
+    for case, why in (("leave", "needs more --copies"), ("session-timeout", "--copies 2 or more")):
+        done = day.run(case, "--json", "--no-control", "--copies", "1", "--timeout", "60", "--",
+                       CONSUMER, QUICK)
+        drill = json.loads(done.stdout or '{"drills": [{}]}')["drills"][0]
+        check(f"{case}, one copy: status", done.returncode == 2, done)
+        check(f"{case}, one copy: why", why in drill.get("why", ""), drill)
+        check(f"{case}, one copy: at once", drill.get("seconds", 99) < 50, drill)
+
+
+def blind(day):
+    """Without evidence nothing is called done, nor done once."""
+    wrong = str(ROOT / "build/examples/c/manual_commit_no_revoke")
+    for expect, status, why in (("exactly-once", 2, r"\d+ records were sent twice"),
+                                ("at-least-once", 0, "every record was sent")):
+        done = day.run("rolling-restart", "--json", "--evidence", "none", "--expect", expect, "--",
+                       wrong, QUICK)
+        drill = json.loads(done.stdout or '{"drills": [{}]}')["drills"][-1]
+        check(f"blind, {expect}: status", done.returncode == status, done)
+        check(f"blind, {expect}: why", re.search(why, drill.get("why", "")), drill)
+        check(f"blind, {expect}: claims nothing", drill.get("processed") == 0 and
+              drill.get("certainty") == "possible", drill)
 
 
 def matched(day):
@@ -271,6 +296,7 @@ def main():
     moments = [0.02, 0.1, 0.3, 0.8, 1.5, 2.5, 4, 5.5, 7, 9]
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     jobs = [(inconclusive, *e) for e in EVIDENCE] + [(matched,), (stuck,), (outputs,)]
+    jobs += [(too_few,), (blind,)]
     jobs += [(interrupt, signals[i % 3], after) for i, after in reversed(list(enumerate(moments)))]
     jobs += [(command, *c) for c in COMMANDS] + [(options,), (killed,)]
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:

@@ -28,8 +28,10 @@ static void produce_error(struct request *r, struct produce_response *p, int16_t
 static void fetch_error(struct request *r, struct fetch_response *p, int16_t code)
 {
     const struct fetch_request *q = r->body;
-    p->error_code = code;
-    if (r->version >= 13)
+    // Clients look for a partition's troubles with the partition.
+    bool is_of_partition = code == KERR_NOT_LEADER_OR_FOLLOWER;
+    p->error_code = is_of_partition ? KERR_NONE : code;
+    if (r->version >= 13 && !is_of_partition)
         return;
     p->responses = arena_array(r->arena, (size_t)q->n_topics, sizeof *p->responses);
     p->n_responses = q->n_topics;
@@ -37,6 +39,7 @@ static void fetch_error(struct request *r, struct fetch_response *p, int16_t cod
         const struct fetch_request_topic *in = &q->topics[i];
         struct fetch_response_response *out = &p->responses[i];
         out->topic = in->topic;
+        out->topic_id = in->topic_id;
         out->n_partitions = in->n_partitions;
         out->partitions = arena_array(r->arena, (size_t)in->n_partitions, sizeof *out->partitions);
         for (int32_t k = 0; k < in->n_partitions; k++) {
