@@ -218,7 +218,7 @@ def stuck(day):
     with tempfile.NamedTemporaryFile("w", suffix=".drill") as f:
         f.write("drill stuck\nrecords 900\nwhen worked 20\n")
         f.flush()
-        done = day.run(f.name, "--json", "--timeout", "8", "--", "sh", "-c", script)
+        done = day.run(f.name, "--json", "--timeout", "20", "--", "sh", "-c", script)
     out = json.loads(done.stdout or '{"drills": [{}]}')
     check("stuck: unfinished", len(out["drills"][-1].get("unfinished", [])) > 200, done)
     check("stuck: status", done.returncode == 1, done)
