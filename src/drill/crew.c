@@ -119,9 +119,27 @@ int crew_start(struct run *r, struct slot *s)
     return rc < 0 ? run_fail(r, rc, "cannot watch a copy: %s", strerror(-rc)) : 0;
 }
 
+// Many loggers write to standard error, which is not looked at as evidence.
+static void look_at_errors(struct run *r, const struct copy *c)
+{
+    struct book_spot spot;
+    const char *at = (const char *)c->err_tail.ptr;
+    for (size_t left = c->err_tail.len; left > 0;) {
+        const char *end = memchr(at, '\n', left);
+        size_t len = end ? (size_t)(end - at) : left;
+        r->err_lines +=
+            evidence_line(r->o->evidence, r->book, (struct str){at, (int32_t)len}, &spot, 1) > 0;
+        len += end != NULL;
+        at += len;
+        left -= len;
+    }
+}
+
 // The process of the slot is gone, its output read.
 static void put_away(struct run *r, struct slot *s)
 {
+    if (!r->script)
+        look_at_errors(r, s->copy);
     char instance[16];
     snprintf(instance, sizeof instance, "%d", s->instance);
     struct net *net = stage_net(r->stage);

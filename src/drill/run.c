@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define START_MS 30000        // for all copies to be there: a JVM with a cold cache takes seconds
+#define START_MS 60000        // for all copies to be there: a JVM with a cold cache takes seconds
 #define FEED_EVERY_MS 20      // between two looks at how much the consumers have before them
 #define FEED_MAX_BATCH 100    // records of one append
 #define FEED_MAX_BYTES 524288 // likewise: half of the default of max.message.bytes

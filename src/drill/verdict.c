@@ -199,7 +199,13 @@ static void judge_control(struct run *r)
         sent_without += book_partition(r->book, f->partition)->records[f->offset].sent_to != 0;
     }
     d->verdict = DRILL_INCONCLUSIVE;
-    if (d->processed == 0 && d->missed.n == 0 && d->records > 0)
+    if (d->processed == 0 && r->err_lines > 0)
+        say_why(r,
+                "control pass: none of the %lld records shows in standard output, but standard "
+                "error names them: only standard output is read, so run it as "
+                "sh -c 'exec COMMAND 2>&1'",
+                (long long)d->records);
+    else if (d->processed == 0 && d->missed.n == 0 && d->records > 0)
         say_why(r,
                 "control pass: the %lld records were sent to the copies, which in %llu s neither "
                 "showed nor committed one: does the command wait for more of them? If it has "

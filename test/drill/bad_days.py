@@ -167,6 +167,8 @@ def inconclusive(day, name, argv, why):
 EVIDENCE = [
     ("silent", ["--", "sh", "-c", f"exec {CONSUMER} {QUICK} >/dev/null"],
      r"none of the 200 records"),
+    ("on standard error", ["--", "sh", "-c", f"exec {CONSUMER} {QUICK} >&2"],
+     r"standard error names them.*2>&1"),
     ("twice", ["--", "sh", "-c", f"{CONSUMER} {QUICK} | sed -u p"], r"every record shows twice"),
     ("half", ["--", "sh", "-c", f"{CONSUMER} {QUICK} | sed -u 's,.*/[0-9]*[02468] .*,,'"],
      r"\d+ of 2\d\d records were committed and do not show"),

@@ -2,7 +2,8 @@
 """The table client x drill: each drill must fail a wrong consumer and pass a right one, and what
 tally says must be what the consumer's own output, or its database, says when read without tally.
 
-    test/drill/table.py [--tally build/tally] [--client c,python] [--case NAME] [--jobs 2] [--doc FILE]
+    test/drill/table.py [--tally build/tally] [--client c,python] [--case NAME] [--jobs 2]
+                        [--doc FILE]
 
 Exit status 0 when every row came out as it must.
 """
