@@ -89,7 +89,7 @@ struct run {
     bool is_closing;
     bool has_settled;
     bool is_doubtful;       // the evidence turned out not to bear a verdict
-    int64_t err_lines;   // of standard error that name records
+    int64_t err_lines;      // of standard error that name records
     int64_t mixed_lines;    // two writers wrote into one another's lines
     char *odd_line;         // the first of a form that is not known from the control pass; owned
     int64_t late_shown;     // control: shown only when the copies were stopped

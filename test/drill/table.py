@@ -47,11 +47,11 @@ PASSES_TOO = {("auto-commit-miss", client, "auto_commit") for client in ("java",
 # Said beside a row of docs/clients.md: why it came out so with this client.
 BY_NATURE = {
     ("auto-commit-miss", "java", "auto_commit"):
-        "poll() commits what the poll before returned, and the loop has worked on that; work handed "
-        "to other threads would be lost",
+        "poll() commits what the poll before returned, and the loop has worked on that; work "
+        "handed to other threads would be lost",
     ("auto-commit-miss", "go", "auto_commit"):
-        "franz-go commits what polls before the last returned, and the loop has worked on that; work "
-        "handed to goroutines would be lost",
+        "franz-go commits what polls before the last returned, and the loop has worked on that; "
+        "work handed to goroutines would be lost",
     ("auto-commit-miss", "node", "auto_commit"):
         "kafkajs commits what the handler has finished",
     ("auto-commit-miss", "c", "auto_commit"):
@@ -203,16 +203,16 @@ def versions():
 
 INTRO = """# What each drill said of each example consumer
 
-Made by `make matrix`, which runs every drill on the consumers in [examples/](../examples); not to be
-edited. For each drill a wrong consumer must fail and a right one pass. What tally says is compared
-there with the consumer's own output, or its database, read without tally.
+Made by `make matrix`, which runs every drill on the consumers in [examples/](../examples); not to
+be edited. For each drill a wrong consumer must fail and a right one pass. What tally says is
+compared there with the consumer's own output, or its database, read without tally.
 
 The counts are of one run and differ from one to the next; the verdicts do not. *Repeated* records
-count also where a drill passes: under at-least-once they are the price agreed to. Those that were
-killed with a record in hand lose certainty: a line that is not there may have been lost with the
-process. `manual_commit` commits when partitions are taken away, `manual_commit_no_revoke` does not;
-`latest` is `auto.offset.reset=latest`; `exactly_once` keeps its offset in SQLite, in the transaction
-of the result, and is judged by its rows.
+count also where a drill passes: under at-least-once they are the price agreed to. A miss after a
+kill is `likely`: the line that is not there may have died with the process. `manual_commit` commits
+when partitions are taken away, `manual_commit_no_revoke` does not; `latest` is
+`auto.offset.reset=latest`; `exactly_once` keeps its offset in SQLite, in the transaction of the
+result, and is judged by its rows.
 """
 
 
