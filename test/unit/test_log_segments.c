@@ -51,7 +51,7 @@ static void world_free(struct world *w)
 static void append_n(struct world *w, const struct batch_spec *specs, size_t n, int64_t now_ms)
 {
     struct buf b[LOG_APPEND_MAX] = {{0}};
-    struct bytes in[LOG_APPEND_MAX];
+    struct bytes in[LOG_APPEND_MAX] = {0};
     struct log_span spans[LOG_APPEND_MAX];
     size_t n_done;
     for (size_t i = 0; i < n; i++) {
