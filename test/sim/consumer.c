@@ -15,6 +15,9 @@ struct consumer *consumer_new(struct sim *s, const struct consumer_plan *plan, c
     c->sim = s;
     c->plan = *plan;
     c->truth = truth_group(s->truth, plan->group);
+    // From outside nothing tells an assign()-only client that goes on from one that begins anew.
+    if (plan->is_assigned)
+        c->truth->is_distinct = false;
     snprintf(c->name, sizeof c->name, "%s", name);
     c->queue = calloc(plan->prefetch * 4, sizeof *c->queue);
     CHECK(c->queue);

@@ -222,6 +222,25 @@ static bool resolve_member(struct feed *f, struct member *m, enum ledger_certain
     return false;
 }
 
+// A group that never had members and commits under this identity: by nothing else is its reader
+// told from another group's.
+static bool may_be_manual(const struct gp *gp, const struct conn *c)
+{
+    return gp->group->n_members == 0 && group_knows(gp->group, &c->who);
+}
+
+// Another group has, or just had, an owner that looks the same.
+static bool fits_another(struct ledger *l, const struct gp *gp, const struct conn *c)
+{
+    for (size_t i = 0; i < gp->tp->n_gps; i++) {
+        const struct gp *other = gp->tp->gps[i];
+        if (other != gp &&
+            (spell_of_identity(other, c) || may_be_ended(l, other, c) || may_be_manual(other, c)))
+            return true;
+    }
+    return false;
+}
+
 // Does another connection serve the spell, and did it ask lately?
 static bool is_served(struct ledger *l, const struct feed *f, const struct spell *s)
 {
@@ -238,7 +257,8 @@ static void resolve_identity(struct ledger *l, struct feed *f, int64_t p)
     struct spell *s = NULL;
     for (size_t i = 0; i < f->tp->n_gps; i++) {
         struct spell *fits = spell_of_identity(f->tp->gps[i], f->conn);
-        if (!fits && !may_be_ended(l, f->tp->gps[i], f->conn))
+        if (!fits && !may_be_ended(l, f->tp->gps[i], f->conn) &&
+            !may_be_manual(f->tp->gps[i], f->conn))
             continue;
         if (s || !fits)
             return;
@@ -259,17 +279,25 @@ static void resolve_identity(struct ledger *l, struct feed *f, int64_t p)
     bind(f, gp, s, grade);
 }
 
-// A manual owner that comes back on another connection, exactly where it was.
+// A manual owner goes on where it asked last, behind what it was sent then, or, after a crash of
+// the broker, behind what it may have been sent.
+static bool goes_on(const struct spell *s, int64_t p)
+{
+    bool may_be_more = s->zone.from < s->zone.to && p > s->sent_end && p <= s->zone.to;
+    return s->position >= 0 && (p == s->position || p == s->sent_end || may_be_more);
+}
+
+// A manual owner that comes back on another connection, where it was.
 static bool resolve_manual(struct feed *f, int64_t p)
 {
     for (size_t i = 0; i < f->tp->n_gps; i++) {
         struct gp *gp = f->tp->gps[i];
         struct spell *s = gp->n_spells ? gp->spells[gp->n_spells - 1] : NULL;
-        if (!s || !s->manual || s->position != p || (s->conn && s->life != SPELL_ENDED))
+        if (!s || !s->manual || !goes_on(s, p) || (s->conn && s->life != SPELL_ENDED))
             continue;
         struct ledger_identity who = {s->principal, s->party.host, s->party.client_id,
                                       s->party.software};
-        if (!same_identity(&who, &f->conn->who))
+        if (!same_identity(&who, &f->conn->who) || fits_another(gp->group->l, gp, f->conn))
             continue;
         s->life = SPELL_OPEN;
         bind(f, gp, s, LEDGER_LIKELY);
@@ -317,7 +345,7 @@ bool manual_bind(struct gp *gp, const struct ledger_commit *c)
             return false;
         found = f;
     }
-    if (!found)
+    if (!found || fits_another(gp->group->l, gp, found->conn))
         return false;
     struct spell *s = spell_begin(gp, NULL);
     s->manual = true;
@@ -329,6 +357,20 @@ bool manual_bind(struct gp *gp, const struct ledger_commit *c)
     bind(found, gp, s, LEDGER_LIKELY);
     found->version = gp->group->l->bindings;
     return true;
+}
+
+void manual_unsure(struct gp *gp, const struct ledger_commit *c, int64_t from)
+{
+    // A group without members reads what it commits, whoever else it looked like.
+    if (gp->group->n_members == 0)
+        gp_uncover(gp, from, c->offset);
+    for (size_t i = 0; i < gp->tp->n_feeds; i++) {
+        const struct feed *f = gp->tp->feeds[i];
+        if (f->kind != FEED_UNBOUND || !same_identity(&f->conn->who, &c->who))
+            continue;
+        for (size_t j = 0; j < f->n_kept; j++)
+            gp_uncover(gp, f->kept[j].from, f->kept[j].to);
+    }
 }
 
 static void keep_range(struct feed *f, struct ledger_range r)

@@ -155,10 +155,20 @@ static void accepted(struct ledger *l, const struct ledger_commit *c, bool txn)
     struct gp *gp = get_gp(g, tp);
     bool memberless = c->member.len <= 0 && c->generation < 0 && !txn;
     struct spell *s = spell_last_of(gp, find_member(g, c->member));
+    bool is_unsure = false, is_new = false;
     if (memberless) {
         s = manual_of(gp, c, l->replay);
-        if (!s && !l->replay && manual_bind(gp, c))
+        // One without a connection is of before a restart: its client reads by another one now.
+        bool is_served = s && s->conn && find_conn(l, s->conn);
+        is_unsure = !is_served && (l->replay || !manual_bind(gp, c));
+        is_new = !is_served && !is_unsure;
+        if (is_new) {
+            if (s)
+                spell_end(gp, s, LEDGER_TRIGGER_DISCONNECT, false);
             s = manual_of(gp, c, false);
+        }
+        // Who commits may read, and be known by nothing else after a restart.
+        group_had_identity(g, &c->who);
     }
     int64_t was = gp->k_external ? -1 : gp->k;
     // What a manual owner did is soft: while replaying only a step back is surely an alteration.
@@ -175,6 +185,10 @@ static void accepted(struct ledger *l, const struct ledger_commit *c, bool txn)
         from = gp->ahead;
     if (from < gp->base)
         from = gp->base;
+    if (is_unsure)
+        manual_unsure(gp, c, from);
+    else if (is_new)
+        gp_uncover(gp, from, s->first_p); // it may have read before it was known
     int64_t there = log_bounds(gp).to;
     gp->ahead = !l->replay && c->offset > there ? there : -1;
     if (c->offset > from)

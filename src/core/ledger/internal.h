@@ -415,6 +415,9 @@ struct feed *find_feed(const struct conn *c, const struct tp *tp);
 struct feed *get_feed(struct conn *c, struct tp *tp);
 void feed_free(struct feed *f);
 bool manual_bind(struct gp *gp, const struct ledger_commit *c);
+// What this identity was sent and nobody is known to have may be the group's, and so may [from, K)
+// of a group that never had members.
+void manual_unsure(struct gp *gp, const struct ledger_commit *c, int64_t from);
 void conn_name_member(struct conn *c, struct member *m);
 
 // incident.c

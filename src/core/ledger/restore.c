@@ -380,6 +380,11 @@ static void gp_crashed(struct gp *gp)
             from = s->k_begin >= 0 ? s->k_begin : 0;
         unsure = from < unsure ? from : unsure;
     }
+    // A group without members has readers that nothing tells of but their commits.
+    if (gp->group->n_members == 0 && gp->k >= 0) {
+        owned = true;
+        unsure = gp->k < unsure ? gp->k : unsure;
+    }
     // Somebody moved K beyond all that we know of, so somebody was there.
     int64_t sent = gp->first < 0 ? end : runs_sent_end(gp);
     if (gp->k > sent)
