@@ -145,6 +145,8 @@ static void fault_consumer(struct plan *p)
 static void fault_broker(struct plan *p)
 {
     uint64_t kind = prng_below(dice(p), 10);
+    if (p->is_full)
+        return; // it could not start
     if (kind < 5)
         sim_broker_kill(&p->sim);
     else if (kind < 8 && p->may_cut_power)

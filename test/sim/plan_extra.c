@@ -240,6 +240,9 @@ static void has_room(struct actor *a, uint64_t arg, struct bytes none)
     (void)none;
     sim_trace(a->sim, "the disk has room");
     disk_sim_set_free(a->sim->disk, UINT64_C(1) << 40);
+    plan_of(a)->is_full = false;
+    if (!a->sim->broker)
+        sim_broker_start(a->sim);
 }
 
 static void fill_disk(struct actor *a, uint64_t arg, struct bytes none)
@@ -251,6 +254,7 @@ static void fill_disk(struct actor *a, uint64_t arg, struct bytes none)
         return;
     sim_trace(a->sim, "the disk is almost full");
     disk_sim_set_free(a->sim->disk, plan_below(p, 5000));
+    p->is_full = true;
     sim_after(a, 1 + plan_below(p, 2 * FULL_MS), has_room, 0, (struct bytes){0});
     sim_after(a, 2 * FULL_MS + plan_below(p, 2 * FULL_EVERY_MS), fill_disk, 0, (struct bytes){0});
 }

@@ -17,6 +17,7 @@ struct plan {
     struct link *admin;
     struct bystander *bystanders[2];
     bool may_cut_power;
+    bool is_full;  // the disk
     bool is_quiet; // no more faults
 };
 

@@ -2,6 +2,7 @@
 
 #include "world.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -155,6 +156,12 @@ void sim_broker_settle(struct sim *s)
     for (int i = 0; i < PASSES_MAX; i++) {
         int handled = net_run_once(s->net, 0);
         broker_step(s->broker, handled == 0);
+        // No room for the journal: it ends, and is started again when there is some.
+        if (broker_failure(s->broker) == -ENOSPC && plan_has(s->options.seed, PLAN_DISK_FULL)) {
+            sim_broker_kill(s);
+            s->must_replay = false; // what was decided and found no room
+            return;
+        }
         if (broker_failure(s->broker)) {
             sim_fail(s, "the broker stopped itself: %d", broker_failure(s->broker));
             return;
