@@ -118,7 +118,7 @@ static void done(struct append *a)
     t->is_done = true;
 }
 
-// A batch of n records, in the arena.
+// A batch of n records with the keys 0, 1 ..., in the arena.
 static struct batch make_batch(struct world *w, int n, int64_t producer_id, int32_t sequence)
 {
     struct batch_options o = batch_options_default;
@@ -128,8 +128,8 @@ static struct batch make_batch(struct world *w, int n, int64_t producer_id, int3
     struct batch_builder b = {0};
     batch_builder_start(&b, &o);
     struct bytes value = {(const uint8_t *)"value", 5};
-    for (int i = 0; i < n; i++)
-        batch_builder_add(&b, NOW_MS, (struct bytes){0}, value, NULL, 0);
+    for (uint8_t i = 0; i < n; i++)
+        batch_builder_add(&b, NOW_MS, (struct bytes){&i, 1}, value, NULL, 0);
     struct buf out = {0};
     assert_int_equal(batch_builder_finish(&b, &out), 0);
     struct bytes copy = arena_bytes(w->arena, (struct bytes){out.ptr, out.len});
@@ -563,18 +563,110 @@ static void a_full_disk_refuses_and_goes_on(void **state)
     assert_int_equal(t->append.base_offset, 1);
 }
 
+static void configure(struct world *w, const char *name, const char *value)
+{
+    struct config_changed_record r = {.resource_type = RESOURCE_TOPIC,
+                                      .resource_name = STR("t"),
+                                      .name = str_from(name),
+                                      .value = str_from(value)};
+    topics_apply(w->topics, &config_changed_record_msg, &r);
+    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
+}
+
 static void settings_are_followed(void **state)
 {
     struct world *w = *state;
     struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
     assert_int_equal(partition_settings(p)->rules.max_message_bytes, 1048588);
-    struct config_changed_record r = {.resource_type = RESOURCE_TOPIC,
-                                      .resource_name = STR("t"),
-                                      .name = STR("max.message.bytes"),
-                                      .value = STR("100")};
-    topics_apply(w->topics, &config_changed_record_msg, &r);
-    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
+    configure(w, "max.message.bytes", "100");
     assert_int_equal(partition_settings(p)->rules.max_message_bytes, 100);
+    assert_true(partition_settings(p)->may_delete && !partition_settings(p)->rules.is_compacted);
+    configure(w, "cleanup.policy", "compact");
+    assert_true(!partition_settings(p)->may_delete && partition_settings(p)->rules.is_compacted);
+    configure(w, "cleanup.policy", "delete,compact");
+    assert_true(partition_settings(p)->may_delete && partition_settings(p)->rules.is_compacted);
+}
+
+// Two sealed segments with the same five keys, and the active one.
+static struct partition *make_compacted(struct world *w, struct uuid *ret_id)
+{
+    *ret_id = make_topic(w, "t");
+    configure(w, "cleanup.policy", "compact,delete");
+    configure(w, "segment.bytes", "100");
+    configure(w, "min.cleanable.dirty.ratio", "0.01");
+    struct partition *p = partitions_get(w->ps, *ret_id, 0);
+    for (int i = 0; i < 2; i++) {
+        append(w, p, 5, true);
+        settle(w);
+    }
+    append(w, p, 1, true);
+    settle(w);
+    return p;
+}
+
+static void compacted_offsets_hold_no_data(void **state)
+{
+    struct world *w = *state;
+    struct uuid id;
+    struct partition *p = make_compacted(w, &id);
+    assert_int_equal(partition_gap(p, 0, 11), 0);
+    partitions_clean(w->ps, NOW_MS);
+    settle(w);
+    assert_int_equal(log_cleaned(partition_log(p)), 10);
+    assert_int_equal(partition_gap(p, 0, 11), 5);
+    assert_int_equal(partition_gap(p, 3, 7), 2);
+    assert_int_equal(partition_gap(p, 5, 11), 0);
+    assert_int_equal(partition_log_start(p), 0);
+    assert_int_equal(partition_high_watermark(p), 11);
+}
+
+static void a_round_of_compaction_holds_retention_up(void **state)
+{
+    struct world *w = *state;
+    struct uuid id;
+    struct partition *p = make_compacted(w, &id);
+    partitions_clean(w->ps, NOW_MS);
+    partitions_retain(w->ps, NOW_MS + 2 * 604800000ll);
+    assert_int_equal(partition_log_start(p), 0);
+    settle(w);
+    partitions_retain(w->ps, NOW_MS + 2 * 604800000ll);
+    assert_int_equal(partition_log_start(p), 11);
+    assert_false(w->has_failed);
+}
+
+static void a_topic_can_be_deleted_while_it_is_compacted(void **state)
+{
+    struct world *w = *state;
+    struct uuid id;
+    make_compacted(w, &id);
+    partitions_clean(w->ps, NOW_MS);
+    delete_topic(w, id);
+    settle(w);
+    char **names;
+    size_t n;
+    assert_int_equal(disk_list(w->disk, "data", w->arena, &names, &n), 0);
+    assert_int_equal(n, 0);
+    assert_false(w->has_failed);
+    // And the next one is compacted.
+    struct partition *p = make_compacted(w, &id);
+    partitions_clean(w->ps, NOW_MS);
+    settle(w);
+    assert_int_equal(log_cleaned(partition_log(p)), 10);
+}
+
+static void a_failed_step_of_compaction_stops_the_broker(void **state)
+{
+    struct world *w = *state;
+    struct uuid id;
+    struct partition *p = make_compacted(w, &id);
+    partitions_clean(w->ps, NOW_MS);
+    disk_sim_fail_at(w->disk, 3, -EIO);
+    struct disk_done d;
+    assert_true(disk_poll_done(w->disk, &d));
+    assert_true(partitions_sync_done(w->ps, d.cookie, d.error));
+    assert_true(w->has_failed);
+    disk_sim_heal(w->disk);
+    assert_int_equal(partition_gap(p, 0, 11), 0);
 }
 
 static void retention_moves_the_start_and_tells_the_journal(void **state)
@@ -615,6 +707,10 @@ int main(void)
         TEST(a_full_disk_refuses_and_goes_on),
         TEST(settings_are_followed),
         TEST(retention_moves_the_start_and_tells_the_journal),
+        TEST(compacted_offsets_hold_no_data),
+        TEST(a_round_of_compaction_holds_retention_up),
+        TEST(a_topic_can_be_deleted_while_it_is_compacted),
+        TEST(a_failed_step_of_compaction_stops_the_broker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
