@@ -315,11 +315,12 @@ static bool may_follow(const struct log *l, int64_t end, int64_t next)
            (next > end && (next <= l->compaction.gaps || epochs_begins_at(&l->epochs, next)));
 }
 
-// Whether the checkpoint says how the active segment began: a power cut may have taken what was
-// not durable then.
+// Whether the checkpoint says how the active segment began. A power cut may have taken what was not
+// durable then, and left an older checkpoint than that of a start which cut it and went on.
 static bool may_resume(const struct opening *o)
 {
-    return o->has_checkpoint && (!o->args->power_lost || o->checkpoint.active.end <= o->durable);
+    return o->has_checkpoint &&
+           (!o->args->power_lost || o->checkpoint.active.end <= o->checkpoint.durable);
 }
 
 // Reads every batch of a segment, or of the active one those behind the checkpoint; what is good

@@ -2,6 +2,8 @@
 #include "store/log.h"
 
 #include "../lib/batches.h"
+#include "../lib/key_log.h"
+#include "base/siphash.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -199,6 +201,55 @@ static void log_works_on_a_real_disk(void **unused)
     disk_free(d);
 }
 
+// The pool's own threads: a round to its end, and rounds that are given up at any moment.
+static void compaction_works_beside_the_loop(void **unused)
+{
+    (void)unused;
+    struct key_log k;
+    struct disk *d;
+    struct arena *a = arena_new();
+    static const struct siphash_key hash = {{1, 2}};
+    assert_int_equal(disk_new(&d), 0);
+    key_log_init(&k, d);
+    k.args.dir = in_dir(a, "keys-0");
+    key_log_open(&k);
+    for (int i = 0; i < 400; i++) {
+        char record[32];
+        snprintf(record, sizeof record, "k%d=%d", i % 40, i);
+        assert_int_equal(key_log_append(&k, record), 0);
+    }
+    int64_t end = log_end(k.l);
+    for (int i = 0; i < 20; i++) {
+        log_clean_begin(k.l, k.now_ms, end, 1 << 20, &hash, 5);
+        for (int n = 0; n < i * 20; n++) {
+            char record[32];
+            snprintf(record, sizeof record, "k%d=%d", n % 40, 1000 + n);
+            assert_int_equal(key_log_append(&k, record), 0);
+        }
+        log_clean_abandon(k.l);
+    }
+    struct log_clean_report report = {0};
+    end = log_end(k.l);
+    log_clean_begin(k.l, k.now_ms, end, 1 << 20, &hash, 5);
+    while (!report.is_over) {
+        struct pollfd p = {.fd = disk_event_fd(d), .events = POLLIN};
+        struct disk_done done;
+        assert_int_equal(poll(&p, 1, 10000), 1);
+        if (disk_poll_done(d, &done))
+            assert_int_equal(log_clean_done(k.l, done.error, &report), 0);
+        assert_int_equal(key_log_append(&k, "more=x"), 0);
+    }
+    assert_string_equal(report.text, "");
+    assert_true(log_holes(k.l, 0, end) > 3000);
+    assert_int_equal(key_log_close(&k), 0);
+    key_log_open(&k);
+    assert_int_equal(log_cleaned(k.l) > end - 40, true);
+    log_close(k.l);
+    assert_int_equal(log_remove_dir(d, k.args.dir), 0);
+    arena_free(a);
+    disk_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +257,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(lock_names_its_holder, setup, teardown),
         cmocka_unit_test_setup_teardown(syncs_come_back_by_the_event_descriptor, setup, teardown),
         cmocka_unit_test_setup_teardown(log_works_on_a_real_disk, setup, teardown),
+        cmocka_unit_test_setup_teardown(compaction_works_beside_the_loop, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
