@@ -266,9 +266,10 @@ static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, i
     if (gp->first < 0)
         gp_first(gp, p);
     bool own_k = gp->k >= 0 && !gp->k_external;
-    if (s->start != START_EXTERNAL || own_k)
+    if (s->start != START_EXTERNAL || own_k || !s->live)
         return;
-    // The group keeps its offsets itself: where it starts is what it has done.
+    // The group keeps its offsets itself: where it starts is what it has done. (One that began
+    // before the broker crashed does not start here.)
     int64_t was = gp->k;
     gp->k = p;
     gp->k_external = true;
