@@ -428,9 +428,15 @@ static void late_send(struct feed *f, struct ledger_range r)
         gp->late_spell = f->spell;
         gp->late_asked = was_asked;
     }
-    struct spell *owner = open_spell(gp);
-    if (owner)
-        judge_late(gp, owner, r.from, r.to);
+    if (gp->first < 0 || r.to <= gp->base)
+        return;
+    // Whoever came after it may have been sent the same, also one that has ended meanwhile.
+    for (size_t i = run_at(gp, r.from > gp->base ? r.from : gp->base);
+         i < gp->n_runs && gp->runs[i].from < r.to; i++) {
+        struct spell *after = find_spell(gp, gp->runs[i].spell);
+        if (after && after->id > s->id)
+            judge_late(gp, after, r.from > gp->runs[i].from ? r.from : gp->runs[i].from, r.to);
+    }
 }
 
 static struct conn *conn_of(struct ledger *l, uint64_t id)
