@@ -192,7 +192,7 @@ static struct request *refuse_or_begin(struct broker *b, struct channel *c,
 static void bound_waiting(struct broker *b, struct channel *c, uint64_t token)
 {
     struct request *r = &c->request;
-    if (!c->is_asking || r->asker.token != token)
+    if (!c->is_asking || r->asker.token != token || r->api->is_private)
         return;
     r->waiting_bytes = arena_used(r->arena) + r->out.buf.cap;
     b->waiting_bytes += r->waiting_bytes;

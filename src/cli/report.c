@@ -313,7 +313,7 @@ static int follow_incident(const struct options *o, const struct tally_report_re
     if (o->json) {
         json_t *line = report_incident_json(i);
         json_object_set_new(line, "event", json_string(i->closed ? "closed" : "opened"));
-        json_object_set_new(line, "group", json_stringn(g->group.ptr, (size_t)g->group.len));
+        json_object_set_new(line, "group", report_name_json(g->group));
         return print_json(line, JSON_COMPACT);
     }
     struct buf out = {0};

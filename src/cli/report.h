@@ -11,6 +11,8 @@
 // One incident as the contract of `report --json` has it. New reference.
 json_t *report_incident_json(const struct tally_report_response_incident *incident);
 json_t *report_rebalance_json(const struct tally_report_response_rebalance *rebalance);
+// A name that came from a client, also one that is no UTF-8. New reference.
+json_t *report_name_json(struct str s);
 // The whole document. New reference.
 json_t *report_json(const struct tally_report_response *report);
 

@@ -22,6 +22,11 @@ static json_t *text(struct str s)
     return value;
 }
 
+json_t *report_name_json(struct str s)
+{
+    return text(s);
+}
+
 static json_t *time_text(int64_t ms)
 {
     char s[CLI_TIME_MAX];

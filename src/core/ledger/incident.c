@@ -74,6 +74,7 @@ static void incidents_prune(struct ledger *l)
         for (size_t j = 0; j < l->n_dirty; j++)
             if (l->dirty[j] == in)
                 l->dirty[j--] = l->dirty[--l->n_dirty];
+        in->group->n_incidents--;
         incident_free(in);
     }
     memmove(l->incidents, l->incidents + gone, (l->n_incidents - gone) * sizeof(struct incident *));
@@ -93,6 +94,7 @@ struct incident *incident_add(struct group *g, struct gp *gp)
     CHECK(in);
     l->incidents[l->n_incidents++] = in;
     in->group = g;
+    g->n_incidents++;
     in->gp = gp;
     in->cap = LEDGER_CERTAIN;
     in->v.group = g->name;

@@ -251,6 +251,7 @@ struct group {
     enum ledger_expect expect;
     bool expect_set;
     bool expect_dirty;
+    size_t n_incidents; // of all kept
     bool forced;
     bool removed;
     int32_t generation;
