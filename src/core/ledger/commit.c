@@ -317,4 +317,5 @@ void ledger_group_removed(struct ledger *l, struct ledger_time t, struct str gro
     g->n_seen = 0;
     g->removed = true;
     l->bindings++;
+    group_forget(l, g);
 }

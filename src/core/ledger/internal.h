@@ -367,6 +367,8 @@ void drop_identity(struct ledger_identity *who);
 bool same_identity(const struct ledger_identity *a, const struct ledger_identity *b);
 struct group *find_group(const struct ledger *l, struct str name);
 struct group *get_group(struct ledger *l, struct str name);
+void group_forget(struct ledger *l, struct group *g); // unless there is something to tell of it
+void topic_forget(struct ledger *l, struct topic *t);
 struct topic *get_topic(struct ledger *l, struct uuid id);
 struct tp *find_tp(const struct ledger *l, struct uuid id, int32_t partition);
 struct tp *get_tp(struct ledger *l, struct uuid id, int32_t partition);

@@ -256,6 +256,64 @@ static void forget_in_feed(struct ledger *l, const struct member *m)
     }
 }
 
+// Nobody's fetch is bound to this any more.
+static void forget_gp(struct gp *gp)
+{
+    struct tp *tp = gp->tp;
+    for (size_t i = 0; i < tp->n_feeds; i++) {
+        struct feed *f = tp->feeds[i];
+        if (f->gp != gp)
+            continue;
+        f->kind = FEED_UNBOUND;
+        f->gp = NULL;
+        f->spell = 0;
+    }
+    for (size_t i = 0; i < tp->n_gps; i++)
+        if (tp->gps[i] == gp) {
+            tp->n_gps--;
+            memmove(tp->gps + i, tp->gps + i + 1, (tp->n_gps - i) * sizeof(struct gp *));
+            return;
+        }
+}
+
+// A removed group of which nothing is left to tell: every tool that makes up a group's name for
+// itself leaves one behind.
+void group_forget(struct ledger *l, struct group *g)
+{
+    bool has_receipts = false;
+    for (size_t i = 0; i < g->n_gps; i++)
+        has_receipts = has_receipts || g->gps[i]->receipts;
+    if (g->n_incidents || g->expect_set || g->evidence != LEDGER_EVIDENCE_NONE || has_receipts)
+        return;
+    for (size_t i = 0; i < g->n_members; i++)
+        forget_in_feed(l, g->members[i]);
+    for (size_t i = 0; i < g->n_gps; i++)
+        forget_gp(g->gps[i]);
+    map_remove(l->groups, key_str(g->name));
+    group_free(g);
+}
+
+// The same for a deleted topic that no group has read and no connection names.
+void topic_forget(struct ledger *l, struct topic *t)
+{
+    for (int32_t i = 0; i < t->n_tps; i++)
+        if (t->tps[i]->n_gps || t->tps[i]->n_feeds)
+            return;
+    void *item;
+    for (size_t it = 0; map_next(l->groups, &it, NULL, &item);) {
+        const struct group *g = item;
+        for (size_t i = 0; i < g->n_seen; i++)
+            if (g->seen[i].topic == t)
+                return;
+        for (size_t i = 0; i < g->n_rebalances; i++)
+            for (size_t k = 0; k < g->rebalances[i]->n_parts; k++)
+                if (g->rebalances[i]->parts[k].tp->topic == t)
+                    return;
+    }
+    map_remove(l->topics, key_uuid(&t->id));
+    topic_free(t);
+}
+
 // Drops the ended member that was seen least lately, when there are too many.
 static void forget_members(struct group *g)
 {

@@ -43,6 +43,7 @@ void ledger_topic_deleted(struct ledger *l, struct ledger_time t, struct uuid to
                     spell_end(tp->gps[j], tp->gps[j]->spells[k], LEDGER_TRIGGER_TOPIC_DELETED,
                               true);
     }
+    topic_forget(l, topic);
 }
 
 // Never sent and out of the log: expired. Sent in ended spells only and not committed: abandoned.
