@@ -5,6 +5,7 @@
 #include "cli/report.h"
 #include "os/clock.h"
 #include "os/disk.h"
+#include "os/entropy.h"
 #include "os/log.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@
 
 struct report_data {
     struct clock *clock;
+    struct entropy *entropy;
     struct disk *disk;
     struct log_sink *log;
     struct configs *configs;
@@ -33,7 +35,9 @@ int report_data_open(const char *dir, struct report_data **ret_data)
     if (error)
         return cli_fail("report", "disk: %s", strerror(-error));
     disk_make_read_only(d->disk);
+    d->entropy = entropy_new();
     struct broker_config config = {.clock = d->clock,
+                                   .entropy = d->entropy,
                                    .disk = d->disk,
                                    .log = d->log,
                                    .dir = dir,
@@ -55,6 +59,7 @@ void report_data_close(struct report_data *d)
     disk_free(d->disk);
     configs_free(d->configs);
     log_sink_free(d->log);
+    entropy_free(d->entropy);
     clock_free(d->clock);
     free(d);
 }

@@ -151,8 +151,12 @@ class Storm:
                 self.doings.append((round(time.time(), 2), "broker", self.restarts))
                 self.restart_broker()
             return
-        if what == "start" and len(alive) < 4 or not awake:
-            self.start(plan, f"m{self.dice.randrange(9)}")
+        name = f"m{self.dice.randrange(9)}"
+        is_taken = plan.is_static and any(m.name.startswith(name + ".") for m in alive)
+        if (what == "start" and len(alive) < 4 or not awake) and not is_taken:
+            self.start(plan, name)
+        elif not awake:
+            return
         elif what == "kill":
             self.dice.choice(awake).signal(signal.SIGKILL)
         elif what == "leave":
@@ -222,6 +226,9 @@ class Storm:
             rest = [(p.name, q["partition"], q["committed_offset"], q["end"]) for p in self.plans
                     for q in groups.get(p.name, {}).get("partitions", [])
                     if q["committed_offset"] != q["end"] and q["end"] > q["first"]]
+            rest += [(p.name, n, None, 0) for p in self.plans for n in range(self.partitions)
+                     if n not in {q["partition"] for q in
+                                  groups.get(p.name, {}).get("partitions", [])}]
             if not rest and all(p.name in groups for p in self.plans):
                 break
             assert time.monotonic() < deadline, f"not drained: {rest}"
@@ -275,7 +282,7 @@ class Trial:
     def check_missed(self, q):
         """Those that nobody worked on."""
         p, gone = q["partition"], []
-        for offset in range(q["first"], q["end"]):
+        for offset in range(q["first"], q["committed_offset"] or 0):
             if (p, offset) in self.worked:
                 continue
             self.counts["missed"] += 1
