@@ -26,6 +26,8 @@ static void collect(const struct incident *in, struct value v[VALUES])
     int64_t poll =
         from && from->sent_end > from->first_p && from->commit_step > 0 ? from->commit_step : -1;
     struct str client = from ? from->party.client_id : STR_NULL;
+    if (client.len > PARTY_NAME_MAX)
+        client.len = PARTY_NAME_MAX;
     struct str host = from ? from->party.host : STR_NULL;
     const struct value all[VALUES] = {
         {"heartbeat_gap", m && m->heartbeat_gap_ms ? (int64_t)m->heartbeat_gap_ms : -1, STR_NULL},

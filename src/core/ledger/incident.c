@@ -15,11 +15,22 @@ static void party_drop(struct ledger_party *p)
     drop(&p->software);
 }
 
+// Names may be 32 KB long, and incidents are kept in great numbers. Cut at a whole character.
+static struct str shown(struct str s)
+{
+    if (s.len <= PARTY_NAME_MAX)
+        return s;
+    s.len = PARTY_NAME_MAX;
+    while (s.len > 0 && ((unsigned char)s.ptr[s.len] & 0xc0) == 0x80)
+        s.len--;
+    return s;
+}
+
 void party_set(struct ledger_party *to, const struct ledger_party *from)
 {
     struct ledger_party was = *to;
-    *to = (struct ledger_party){keep(from->member), keep(from->client_id), keep(from->host),
-                                keep(from->software)};
+    *to = (struct ledger_party){keep(shown(from->member)), keep(shown(from->client_id)),
+                                keep(shown(from->host)), keep(shown(from->software))};
     party_drop(&was);
 }
 
@@ -186,11 +197,11 @@ void incident_parties(struct incident *i)
 {
     const struct spell *from = i->gp ? find_spell(i->gp, i->from_spell) : NULL;
     const struct spell *to = i->gp ? find_spell(i->gp, i->to_spell) : NULL;
-    if (from && !str_eq(i->v.from.member, from->party.member))
+    if (from && !str_eq(i->v.from.member, shown(from->party.member)))
         party_set(&i->v.from, &from->party);
     else if (from && i->v.from.client_id.len < 0)
         party_set(&i->v.from, &from->party);
-    if (to && (!str_eq(i->v.to.member, to->party.member) || i->v.to.client_id.len < 0))
+    if (to && (!str_eq(i->v.to.member, shown(to->party.member)) || i->v.to.client_id.len < 0))
         party_set(&i->v.to, &to->party);
 }
 

@@ -19,6 +19,7 @@ enum ledger_limits {
     KEPT_MAX = 16,
     RECENT_MAX = 16,      // incidents of one partition that may still grow
     PROOFS_MAX = 8,       // requests that prove one incident
+    PARTY_NAME_MAX = 300, // bytes of each name of a party to an incident
     REBALANCES_MAX = 256, // of one group
     INCIDENTS_MAX = 100000,
     PARTITIONS_MAX = 1 << 20, // of one topic: what a damaged record may not exceed
