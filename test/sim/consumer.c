@@ -15,6 +15,7 @@ struct consumer *consumer_new(struct sim *s, const struct consumer_plan *plan, c
     c->sim = s;
     c->plan = *plan;
     c->truth = truth_group(s->truth, plan->group);
+    c->truth->is_assigned = c->truth->is_assigned || plan->is_assigned;
     // From outside nothing tells an assign()-only client that goes on from one that begins anew.
     if (plan->is_assigned)
         c->truth->is_distinct = false;

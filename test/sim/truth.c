@@ -183,6 +183,8 @@ static void check_repeated(struct sim *s, const struct truth_group *g, int32_t p
                            const struct ledger_stretch *v, int64_t from, int64_t to)
 {
     const struct cells *repeated = &g->parts[p].repeated;
+    if (g->is_assigned)
+        return;
     for (int64_t o = from; (o = cells_next(repeated, o, to)) < to; o++)
         if (is_data(s, g, p, o) && !is_told(s, g, p, o))
             sim_fail(s,

@@ -33,6 +33,9 @@ struct truth_group {
     // No other client of the world has the identity of one of its members: then nothing may be
     // taken for a member's that is not.
     bool is_distinct;
+    // Its consumers assign() themselves: one that comes back where it stood cannot be told from one
+    // that only opened another connection, so that the second time may not be counted.
+    bool is_assigned;
     struct truth_part parts[TRUTH_PARTITIONS];
 };
 

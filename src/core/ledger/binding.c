@@ -40,9 +40,19 @@ struct feed *get_feed(struct conn *c, struct tp *tp)
     return f;
 }
 
+void tp_unowned(struct tp *tp, struct ledger_range r)
+{
+    struct ledger_range *u = &tp->unowned;
+    bool none = u->from >= u->to;
+    u->from = none || r.from < u->from ? r.from : u->from;
+    u->to = none || r.to > u->to ? r.to : u->to;
+}
+
 void feed_free(struct feed *f)
 {
     struct tp *tp = f->tp;
+    for (size_t i = 0; i < f->n_kept; i++)
+        tp_unowned(tp, f->kept[i]);
     for (size_t i = 0; i < tp->n_feeds; i++)
         if (tp->feeds[i] == f) {
             tp->feeds[i] = tp->feeds[--tp->n_feeds];
@@ -354,6 +364,8 @@ bool manual_bind(struct gp *gp, const struct ledger_commit *c)
     s->principal = keep(c->who.principal);
     s->began_ms = found->first_ms;
     group_had_identity(gp->group, &c->who);
+    // It may have read before it was known.
+    gp_uncover(gp, gp->k > gp->base ? gp->k : gp->base, found->first_p);
     bind(found, gp, s, LEDGER_LIKELY);
     found->version = gp->group->l->bindings;
     return true;
@@ -373,6 +385,22 @@ void manual_unsure(struct gp *gp, const struct ledger_commit *c, int64_t from)
     }
 }
 
+void gp_uncover_unowned(struct gp *gp, int64_t from, int64_t to)
+{
+    const struct tp *tp = gp->tp;
+    if (gp->group->n_members > 0)
+        return;
+    for (size_t i = 0; i <= tp->n_feeds; i++) {
+        const struct feed *f = i < tp->n_feeds ? tp->feeds[i] : NULL;
+        if (f && f->kind != FEED_UNBOUND)
+            continue;
+        for (size_t j = 0; j < (f ? f->n_kept : 1); j++) {
+            struct ledger_range r = f ? f->kept[j] : tp->unowned;
+            gp_uncover(gp, r.from > from ? r.from : from, r.to < to ? r.to : to);
+        }
+    }
+}
+
 static void keep_range(struct feed *f, struct ledger_range r)
 {
     if (!f->n_kept) {
@@ -386,6 +414,7 @@ static void keep_range(struct feed *f, struct ledger_range r)
         return;
     }
     if (f->n_kept == KEPT_MAX) {
+        tp_unowned(f->tp, f->kept[0]);
         memmove(f->kept, f->kept + 1, (KEPT_MAX - 1) * sizeof *f->kept);
         f->n_kept--;
     }

@@ -187,10 +187,10 @@ static void accepted(struct ledger *l, const struct ledger_commit *c, bool txn)
         from = gp->base;
     if (is_unsure)
         manual_unsure(gp, c, from);
-    else if (is_new)
-        gp_uncover(gp, from, s->first_p); // it may have read before it was known
     int64_t there = log_bounds(gp).to;
     gp->ahead = !l->replay && c->offset > there ? there : -1;
+    if (c->offset > from)
+        gp_uncover_unowned(gp, from, c->offset);
     if (c->offset > from)
         judge_passed(gp, s, from, c->offset, altered, c);
     if (c->offset < was)

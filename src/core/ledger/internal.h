@@ -167,6 +167,9 @@ struct tp {
     size_t n_gps;
     struct feed **feeds;
     size_t n_feeds;
+    // Within it records may have been sent to connections of which it never came out whose they
+    // were: closed ones, and all those of before a restart.
+    struct ledger_range unowned;
 };
 
 struct topic {
@@ -421,6 +424,9 @@ void feed_free(struct feed *f);
 bool manual_bind(struct gp *gp, const struct ledger_commit *c);
 // What this identity was sent and nobody is known to have may be the group's, and so may [from, K)
 // of a group that never had members.
+// What readers that nobody knows of may have been sent. Only members say all that they read.
+void gp_uncover_unowned(struct gp *gp, int64_t from, int64_t to);
+void tp_unowned(struct tp *tp, struct ledger_range r);
 void manual_unsure(struct gp *gp, const struct ledger_commit *c, int64_t from);
 void conn_name_member(struct conn *c, struct member *m);
 

@@ -351,6 +351,12 @@ static int64_t sent_from(const struct gp *gp, const struct spell *s)
     return from >= start ? from : s->last_commit >= start ? s->last_commit : -1;
 }
 
+// One that was put out while its connection was open need not know that it was.
+static bool may_fetch_on(const struct spell *s)
+{
+    return !s->manual && !s->orderly && s->end_trigger != LEDGER_TRIGGER_DISCONNECT;
+}
+
 // What an owner may have been sent between the last snapshot and the crash. Its own next fetch
 // tells (spell_position); until then and for the rest it is unknown.
 static void gp_crashed(struct gp *gp)
@@ -361,8 +367,13 @@ static void gp_crashed(struct gp *gp)
     for (size_t i = 0; i < gp->n_spells; i++) {
         struct spell *s = gp->spells[i];
         bool was_open = s->life != SPELL_ENDED;
-        if (!was_open && s->live && !stands(gp, s))
+        if (!was_open && s->live && !stands(gp, s)) {
+            if (may_fetch_on(s)) {
+                owned = true;
+                unsure = s->sent_end < unsure ? s->sent_end : unsure;
+            }
             continue;
+        }
         owned = true;
         if (!was_open && s->live) { // it may have been handed the same part again
             int64_t k = gp->k < s->k_end ? gp->k : s->k_end;
@@ -393,10 +404,22 @@ static void gp_crashed(struct gp *gp)
         gp_uncover(gp, sent < unsure ? sent : unsure > 0 ? unsure : 0, end);
 }
 
+// Of what was sent before, only what was bound to somebody is known.
+static void topic_restarted(struct ledger *l, struct topic *topic)
+{
+    for (int32_t i = 0; i < topic->n_tps; i++) {
+        struct ledger_range log = {0, 0};
+        if (l->logs.bounds && l->logs.bounds(l->logs.ctx, topic->id, i, &log) && log.to > 0)
+            tp_unowned(topic->tps[i], (struct ledger_range){0, log.to});
+    }
+}
+
 void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)
 {
     l->now = t;
     void *item;
+    for (size_t it = 0; map_next(l->topics, &it, NULL, &item);)
+        topic_restarted(l, item);
     for (size_t it = 0; map_next(l->groups, &it, NULL, &item);) {
         struct group *g = item;
         for (size_t i = 0; i < g->n_gps; i++) {
