@@ -97,8 +97,10 @@ static int dir_open(struct opening *o)
         r = disk_mkdir(l->disk, l->dir);
         o->is_new = true;
     }
-    // After a crash nobody knows which names were durable.
-    l->is_unborn = o->is_new || !o->args->was_clean;
+    // After a crash nobody knows which names were durable; and a log that nothing was ever written
+    // to is stopped without a sync.
+    const struct log_mark *mark = o->args->mark;
+    l->is_unborn = o->is_new || !o->args->was_clean || !mark || mark->end == 0;
     bool is_other, is_missing;
     if (r == 0)
         r = log_read_metadata(l, &is_other, &is_missing);

@@ -444,6 +444,35 @@ static void an_older_checkpoint_is_not_taken_for_the_newer(void **unused)
     }
 }
 
+// A log that nothing was written to is stopped without a sync: its names are not durable yet.
+static void what_is_written_after_a_quick_stop_is_durable(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        struct disk *d = disk_sim_new(seed);
+        struct prng p;
+        struct model *m = calloc(1, sizeof *m);
+        prng_seed(&p, seed);
+        struct log_open args = args_of(d, m, false);
+        struct log *l;
+        assert_int_equal(log_open(&args, &l, &report), 0);
+        assert_int_equal(log_close_clean(l, &left), 0);
+        args.was_clean = true;
+        args.mark = &left;
+        assert_int_equal(log_open(&args, &l, &report), 0);
+        assert_int_equal(append(l, m, &p), 0);
+        assert_int_equal(log_sync(l), 0);
+        m->synced = log_synced(l);
+        log_close(l);
+        disk_sim_power_cut(d);
+        reopen_after(d, m, true, &l);
+        assert_true(log_end(l) >= m->end && report.lost_from >= m->end);
+        log_close(l);
+        free(m);
+        disk_free(d);
+    }
+}
+
 static void torn_tail_is_cut_and_told(void **unused)
 {
     (void)unused;
@@ -591,6 +620,7 @@ int main(void)
         cmocka_unit_test(only_what_came_after_the_checkpoint_is_read),
         cmocka_unit_test(a_checkpoint_that_does_not_fit_is_passed_over),
         cmocka_unit_test(an_older_checkpoint_is_not_taken_for_the_newer),
+        cmocka_unit_test(what_is_written_after_a_quick_stop_is_durable),
         cmocka_unit_test(torn_tail_is_cut_and_told),
         cmocka_unit_test(damage_is_refused_with_its_place),
         cmocka_unit_test(missing_segment_is_refused),
