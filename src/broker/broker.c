@@ -491,6 +491,8 @@ static void housekeeping(struct broker *b)
                                    : "%s: the disk is almost full, produce is refused",
                       b->config.dir);
     }
+    if (store_gave_spare(b->store)) // what frees space goes first
+        b->retain_due_ms = b->now_ms;
     if (b->now_ms >= b->retain_due_ms) {
         struct config_view view = broker_view(b);
         int64_t every = config_i64(&view, "log.retention.check.interval.ms");
@@ -508,11 +510,10 @@ static void housekeeping(struct broker *b)
     }
     if (b->now_ms >= b->ledger_due_ms) {
         b->ledger_due_ms = b->now_ms + LEDGER_SNAPSHOT_MS;
-        if (b->has_news)
-            commit_ledger(b, true);
-        b->has_news = false;
+        if (b->has_news && commit_ledger(b, true))
+            b->has_news = false;
     }
-    if (journal_wants_snapshot(b->journal) && !b->is_syncing && !b->failure) {
+    if (journal_wants_snapshot(b->journal) && b->has_space && !b->is_syncing && !b->failure) {
         int error = commit_snapshot(b);
         if (error)
             broker_fail(b, error, "journal: snapshot");
@@ -569,8 +570,8 @@ static bool has_unfinished(struct broker *b)
 // that says so. What fails here leaves the directory as after a crash, which is safe.
 static int close_store(struct broker *b)
 {
-    commit_ledger(b, false);
-    commit_ledger(b, true);
+    (void)commit_ledger(b, false);
+    (void)commit_ledger(b, true);
     int error = b->failure;
     if (!error) // while the logs are open: the ledger looks at them
         error = commit_snapshot(b);
@@ -638,7 +639,7 @@ void broker_step(struct broker *b, bool input_was_empty)
         partitions_flush(b->partitions, b->wall_ms);
         dispatch_fire_woken(b);
         if (b->phase != PHASE_CLOSING) {
-            commit_ledger(b, false);
+            (void)commit_ledger(b, false);
             commit_sync(b);
         }
     }

@@ -226,6 +226,7 @@ static void on_frame(void *user, uint64_t id, struct bytes frame)
         return;
     }
     struct request *r = request_begin(b, c, &h, kw_api(h.api_key));
+    r->body_bytes = body.len;
     r->body = arena_alloc(r->arena, kw_size_in_memory(r->api->request));
     kw_init(r->api->request, r->body);
     const char *why = "";

@@ -192,6 +192,9 @@ static void append_in_parts(struct broker *b, const struct effect_record *first)
         journal_batch_add(&b->batch, e->type, e->record);
         if (e->next && b->batch.buf.len < LEDGER_BATCH_BYTES)
             continue;
+        // On a full disk the rest waits for the next time that all is saved.
+        if (!journal_has_room(b->journal, b->batch.buf.len + COMMIT_SPARE_BYTES))
+            return;
         int error = append(b, first, e->next);
         if (error)
             broker_fail(b, error, "journal: append");
@@ -199,8 +202,10 @@ static void append_in_parts(struct broker *b, const struct effect_record *first)
     }
 }
 
-void commit_ledger(struct broker *b, bool save)
+bool commit_ledger(struct broker *b, bool save)
 {
+    if (!journal_has_room(b->journal, COMMIT_SPARE_BYTES))
+        return false;
     struct arena *a = commit_scratch(b);
     struct effects fx;
     effects_init(&fx, a);
@@ -211,6 +216,7 @@ void commit_ledger(struct broker *b, bool save)
     if (fx.first_record)
         append_in_parts(b, fx.first_record);
     commit_scratch_done(b, a);
+    return true;
 }
 
 static int write_snapshot(struct journal_snapshot *s, const struct effects *fx)

@@ -31,16 +31,7 @@ static void trace(const struct request *r, const char *way, const struct kw_mess
     buf_free(&text);
 }
 
-static void handle(struct broker *b, struct request *r)
-{
-    r->stage = REQUEST_WORKING;
-    log_event(b->config.log, LOG_DEBUG, "connection %" PRIu64 ": %s v%d", r->asker.conn,
-              r->api->name, r->version);
-    trace(r, "asks", r->api->request, r->body);
-    api_find(r->api->key)(r);
-}
-
-// A commit that a drill keeps from being applied was still sent by its member.
+// A commit that is not applied was still sent by its member.
 static void tell_dropped_commit(struct broker *b, const struct request *r)
 {
     if (r->api->key != API_OFFSET_COMMIT || !r->body)
@@ -66,6 +57,33 @@ static void tell_dropped_commit(struct broker *b, const struct request *r)
             c.offset = q->topics[i].partitions[k].committed_offset;
             ledger_commit_dropped(b->core->ledger, broker_time(b), &c);
         }
+}
+
+// What the journal has to keep is refused before it is decided on when there is no room for it: so
+// that nothing is half stored, and no member falls out of its group. Kafka answers a commit that
+// its log cannot take in the same way; a client tries again.
+static bool is_refused_for_room(struct broker *b, struct request *r)
+{
+    uint64_t spare = r->api->key == API_OFFSET_COMMIT ? COMMIT_SPARE_BYTES
+                     : r->api->key == API_JOIN_GROUP  ? JOIN_SPARE_BYTES
+                                                      : 0;
+    // A record is smaller than what was asked for, but for the names it repeats.
+    if (spare == 0 || journal_has_room(b->journal, 4 * r->body_bytes + spare))
+        return false;
+    tell_dropped_commit(b, r);
+    request_reply(r, request_error_response(r, KERR_NOT_COORDINATOR));
+    return true;
+}
+
+static void handle(struct broker *b, struct request *r)
+{
+    r->stage = REQUEST_WORKING;
+    if (is_refused_for_room(b, r))
+        return;
+    log_event(b->config.log, LOG_DEBUG, "connection %" PRIu64 ": %s v%d", r->asker.conn,
+              r->api->name, r->version);
+    trace(r, "asks", r->api->request, r->body);
+    api_find(r->api->key)(r);
 }
 
 void dispatch(struct broker *b, struct request *r)

@@ -17,6 +17,11 @@
 #include "store/journal.h"
 #include "store/store.h"
 
+// Space of the journal that is kept for what cannot be refused, on a disk that is full: deletions,
+// retention, the end of a rebalance. Less is kept for rebalances that begin.
+#define COMMIT_SPARE_BYTES (1u << 20)
+#define JOIN_SPARE_BYTES (512u << 10)
+
 // Names the journal's syncs; partitions name theirs by address.
 #define JOURNAL_COOKIE 0
 
@@ -144,10 +149,11 @@ bool offsets_topic_is_whole(const struct offsets_topic *o); // all was appended
 
 // commit.c
 void commit_hold(struct broker *b,
-                 struct request *r);             // encoded: waits for the journal, then leaves
-void commit_release(struct broker *b);           // those whose position is durable
-void commit_sync(struct broker *b);              // starts one when something waits
-void commit_ledger(struct broker *b, bool save); // save: soft facts too
+                 struct request *r);   // encoded: waits for the journal, then leaves
+void commit_release(struct broker *b); // those whose position is durable
+void commit_sync(struct broker *b);    // starts one when something waits
+// save: soft facts too. False while the journal has no room for what can wait.
+bool commit_ledger(struct broker *b, bool save);
 // Runs decide-functions that have no request: begin, fill, broker_commit, end.
 struct arena *commit_scratch(struct broker *b);
 void commit_scratch_done(struct broker *b, struct arena *a);

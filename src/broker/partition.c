@@ -246,12 +246,6 @@ static void finish_written(struct partition *p, struct append *a, const struct l
     wait_for_sync(p, a);
 }
 
-// Want of space or files, which leaves nothing behind: it is tried again.
-static bool is_want(int error)
-{
-    return error == -ENOSPC || error == -EMFILE || error == -ENFILE;
-}
-
 static void write_queued(struct partition *p, int64_t wall_ms)
 {
     struct append *all[LOG_APPEND_MAX];
@@ -272,7 +266,7 @@ static void write_queued(struct partition *p, int64_t wall_ms)
             else
                 append_finish(all[i], KERR_KAFKA_STORAGE_ERROR);
         }
-        if (r < 0 && !is_want(r) && !p->set->has_failed)
+        if (r < 0 && !log_is_want(r) && !p->set->has_failed)
             partition_fail(p, r, "append");
     }
 }
@@ -296,7 +290,7 @@ void partition_save(struct partition *p)
     if (p->set->has_failed || !log_checkpoint_due(p->log))
         return;
     int r = log_write_checkpoint(p->log);
-    if (r < 0 && !is_want(r))
+    if (r < 0 && !log_is_want(r))
         partition_fail(p, r, "checkpoint");
 }
 

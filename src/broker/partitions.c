@@ -299,7 +299,7 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
 // there is room again.
 static int or_later(struct partitions *ps, int r)
 {
-    if (!ps->is_started || (r != -EMFILE && r != -ENFILE && r != -ENOSPC))
+    if (!ps->is_started || !log_is_want(r))
         return r;
     ps->has_missing = true;
     return 0;
@@ -575,6 +575,14 @@ void partitions_flush(struct partitions *ps, int64_t wall_ms)
         partitions_clean(ps, wall_ms);
 }
 
+static void retention_failed(struct partition *p, int error)
+{
+    if (log_is_want(error))
+        partitions_say(p->set, true, "%s: retention: %s", log_dir(p->log), strerror(-error));
+    else if (error < 0)
+        partition_fail(p, error, "retention");
+}
+
 // The journal is told before anything goes, while it can still be seen what goes.
 static void tell_retention(struct partitions *ps, int64_t wall_ms)
 {
@@ -586,8 +594,7 @@ static void tell_retention(struct partitions *ps, int64_t wall_ms)
         struct partition *p = v;
         int64_t start = 0;
         int r = log_retain_look(p->log, wall_ms, p->high_watermark, &start);
-        if (r < 0)
-            partition_fail(p, r, "retention");
+        retention_failed(p, r);
         if (r < 0 || start <= log_start(p->log))
             continue;
         struct log_start_moved_record *m = effects_record(&fx, &log_start_moved_record_msg);
@@ -622,8 +629,6 @@ void partitions_retain(struct partitions *ps, int64_t wall_ms)
         struct partition *p = v;
         producer_state_expire(log_producers(p->log), wall_ms, expiration_ms);
         bool moved;
-        int r = log_retain(p->log, wall_ms, p->high_watermark, &moved);
-        if (r < 0)
-            partition_fail(p, r, "retention");
+        retention_failed(p, log_retain(p->log, wall_ms, p->high_watermark, &moved));
     }
 }

@@ -28,6 +28,7 @@ struct request {
     struct asker asker;  // token, connection, client, host, times; strings live as long as this
     struct arena *arena; // freed with the request
     void *body;          // struct <api>_request; strings point into the connection's frame
+    size_t body_bytes;   // as it came
 
     // Called at due_ms; must answer, or wait again.
     void (*on_due)(struct request *r);

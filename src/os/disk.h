@@ -67,6 +67,9 @@ MUST_USE int disk_pread_all(struct disk_file *f, void *data, size_t len, uint64_
 MUST_USE int disk_pwrite(struct disk_file *f, const void *data, size_t len, uint64_t pos);
 MUST_USE int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos);
 MUST_USE int disk_truncate(struct disk_file *f, uint64_t size);
+// Takes the space for len bytes at pos, so that writing them does not fail for want of it; the size
+// stays. disk_truncate() gives back what lies behind. -ENOTSUP where the file system cannot.
+MUST_USE int disk_reserve(struct disk_file *f, uint64_t pos, uint64_t len);
 MUST_USE int disk_size(struct disk_file *f, uint64_t *ret_size);
 // Says when it was last written: disk_stat.modified_ms.
 MUST_USE int disk_set_modified(struct disk_file *f, int64_t ms);

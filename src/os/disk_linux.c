@@ -201,6 +201,17 @@ int disk_truncate(struct disk_file *f, uint64_t size)
     return ftruncate(f->fd, (off_t)size) < 0 ? -errno : 0;
 }
 
+int disk_reserve(struct disk_file *f, uint64_t pos, uint64_t len)
+{
+    int r;
+    while ((r = fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)pos, (off_t)len)) < 0 &&
+           errno == EINTR)
+        ;
+    if (r < 0)
+        return errno == EOPNOTSUPP || errno == ENOSYS ? -ENOTSUP : -errno;
+    return 0;
+}
+
 int disk_size(struct disk_file *f, uint64_t *ret_size)
 {
     struct stat st;

@@ -301,6 +301,23 @@ static struct pending *pending_add(struct disk *d, struct inode *i, size_t len, 
     return p;
 }
 
+static uint64_t taken(const struct inode *i)
+{
+    return i->reserved > i->visible.len ? i->reserved : i->visible.len;
+}
+
+int disk_reserve(struct disk_file *f, uint64_t pos, uint64_t len)
+{
+    if (is_stale(f) || !f->is_writable)
+        return -EBADF;
+    uint64_t had = taken(f->ino), growth = pos + len > had ? pos + len - had : 0;
+    if (growth > f->disk->free_bytes)
+        return -ENOSPC;
+    f->disk->free_bytes -= growth;
+    f->ino->reserved = had + growth;
+    return 0;
+}
+
 int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos)
 {
     if (is_stale(f) || !f->is_writable)
@@ -315,7 +332,8 @@ int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t p
     // A write that fails may have written its first part.
     if (r < 0)
         len = r == -EROFS ? 0 : (size_t)prng_below(&d->prng, len + 1);
-    uint64_t growth = pos + len > f->ino->visible.len ? pos + len - f->ino->visible.len : 0;
+    uint64_t had = taken(f->ino);
+    uint64_t growth = pos + len > had ? pos + len - had : 0;
     if (growth > d->free_bytes) {
         len = growth - d->free_bytes > len ? 0 : len - (size_t)(growth - d->free_bytes);
         growth = d->free_bytes;
@@ -339,8 +357,9 @@ int disk_truncate(struct disk_file *f, uint64_t size)
     int r = begin_op(f->disk);
     if (r < 0)
         return r;
-    if (size < f->ino->visible.len)
-        f->disk->free_bytes += f->ino->visible.len - size;
+    if (size < taken(f->ino))
+        f->disk->free_bytes += taken(f->ino) - size;
+    f->ino->reserved = 0;
     pending_add(f->disk, f->ino, 0, size)->is_truncate = true;
     resize(&f->ino->visible, (size_t)size);
     return 0;

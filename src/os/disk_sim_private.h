@@ -22,6 +22,7 @@ struct inode {
     struct inode *next; // all of the disk
     bool is_dir;
     struct buf visible, durable;
+    uint64_t reserved; // bytes from the front that are taken off what is free; at least visible
     uint64_t modified_ms;
     struct pending *pending, **pending_last;
     // Of a directory: name -> inode as seen, and as it is after a power cut.

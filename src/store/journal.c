@@ -13,6 +13,7 @@
 // A snapshot is written in pieces of this size.
 #define SNAPSHOT_CHUNK_BYTES (1u << 20)
 #define PATH_BYTES 4096
+#define ROOM_STEP_BYTES (1u << 20) // of space taken ahead
 
 // So much waits to be written together.
 #define SOON_MAX_BYTES (256u << 10)
@@ -24,6 +25,7 @@ struct journal {
     struct disk_file *file; // the last segment
     uint64_t first;         // its first position
     uint64_t size;          // of it
+    uint64_t room_upto;     // of its space, known to be ours
     uint64_t position, synced;
     struct buf soon;      // appended, but not in the file yet
     uint64_t sync_target; // what the sync under way covers; 0: none is under way
@@ -124,13 +126,27 @@ int journal_append(struct journal *j, struct journal_batch *b, uint64_t *ret_pos
     if (r <= 0)
         return r;
     r = disk_pwrite(j->file, b->buf.ptr, b->buf.len, j->size);
-    if (r == -ENOSPC && disk_truncate(j->file, j->size) == 0)
+    if (r == -ENOSPC && disk_truncate(j->file, j->size) == 0) {
+        j->room_upto = 0;
         return r;
+    }
     if (r < 0)
         return j->broken = r;
     j->size += b->buf.len;
     *ret_position = ++j->position;
     return 0;
+}
+
+bool journal_has_room(struct journal *j, uint64_t bytes)
+{
+    uint64_t upto = j->size + j->soon.len + bytes;
+    if (j->room_upto >= upto)
+        return true;
+    int r = disk_reserve(j->file, j->size, upto - j->size + ROOM_STEP_BYTES);
+    if (r < 0 && r != -ENOTSUP)
+        return false;
+    j->room_upto = r == 0 ? upto + ROOM_STEP_BYTES : UINT64_MAX;
+    return true;
 }
 
 uint64_t journal_position(const struct journal *j)
@@ -220,6 +236,7 @@ static int segment_new(struct journal *j, uint64_t first)
     j->file = f;
     j->first = first;
     j->size = JOURNAL_HEADER_BYTES;
+    j->room_upto = 0;
     return 0;
 }
 

@@ -66,7 +66,7 @@ void journal_batch_add_raw(struct journal_batch *b, int16_t type, int16_t versio
                            struct bytes body);
 
 // Appends all or nothing with one write. An empty batch is legal and takes no position: the answer
-// is then the last one. -errno: stop loudly. -E2BIG: above JOURNAL_BATCH_MAX_BYTES.
+// is then the last one. -errno: stop loudly; with -ENOSPC nothing was left behind. -E2BIG: above JOURNAL_BATCH_MAX_BYTES.
 MUST_USE int journal_append(struct journal *j, struct journal_batch *b, uint64_t *ret_position);
 
 // The same, but written with the next journal_append() or journal_flush(): for decisions that come
@@ -74,6 +74,10 @@ MUST_USE int journal_append(struct journal *j, struct journal_batch *b, uint64_t
 MUST_USE int journal_append_soon(struct journal *j, struct journal_batch *b,
                                  uint64_t *ret_position);
 MUST_USE int journal_flush(struct journal *j); // 0 or -errno: stop loudly
+
+// Whether so many bytes more can be appended on a disk that is full, because their space was taken
+// before. Takes more when it runs low; true where the file system cannot promise that.
+bool journal_has_room(struct journal *j, uint64_t bytes);
 
 uint64_t journal_position(const struct journal *j); // of the last batch appended
 uint64_t journal_synced(const struct journal *j);   // all up to here is durable

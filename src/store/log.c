@@ -188,6 +188,17 @@ static int ready_names(struct log *l)
     return r == 0 && l->dir_changed ? log_open_dir(l) : r;
 }
 
+int log_break(struct log *l, int error)
+{
+    return l->broken = log_is_want(error) ? -EIO : error;
+}
+
+// For what is only there to save work: without room it is done another time.
+static int or_later(int error)
+{
+    return log_is_want(error) ? 0 : error;
+}
+
 int log_roll(struct log *l, int64_t now_ms)
 {
     int r = ready_names(l);
@@ -200,11 +211,15 @@ int log_roll(struct log *l, int64_t now_ms)
         r = log_open_dir(l);
     if (r == 0)
         r = segment_create(s);
+    if (log_is_want(r)) {
+        segment_free(s);
+        return r;
+    }
     if (r == 0)
-        r = segment_seal_indexes(old);
+        r = or_later(segment_seal_indexes(old));
     if (r < 0) {
         segment_free(s);
-        return l->broken = r;
+        return log_break(l, r);
     }
     if (old->file)
         log_remember_unsynced(l, old->file);
@@ -216,7 +231,7 @@ int log_roll(struct log *l, int64_t now_ms)
     l->dir_changed = true;
     mark_dirty(l);
     // A snapshot that a crash tears is ignored, so that it need not be durable.
-    return log_write_producers(l);
+    return or_later(log_write_producers(l));
 }
 
 // Kafka takes a part of segment.ms off at random, so that not all logs roll at once. Here it
@@ -317,7 +332,7 @@ static int write_some(struct log *l, const struct bytes *batches,
     r = disk_pwritev(s->file, iov, (int)(2 * n), s->size);
     if (r == -ENOSPC && disk_truncate(s->file, s->size) == 0)
         return r;
-    return r < 0 ? l->broken = r : 0;
+    return r < 0 ? log_break(l, r) : 0;
 }
 
 int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now_ms,
@@ -405,7 +420,7 @@ bool log_sync_start(struct log *l, uint64_t cookie)
 static int advance_recovery_point(struct log *l)
 {
     int64_t base = log_active(l)->base;
-    return l->synced >= base && l->recovery_point < base ? log_write_checkpoint(l) : 0;
+    return l->synced >= base && l->recovery_point < base ? or_later(log_write_checkpoint(l)) : 0;
 }
 
 int log_sync_done(struct log *l, int error)
@@ -413,7 +428,7 @@ int log_sync_done(struct log *l, int error)
     int64_t target = l->sync_target;
     l->sync_target = -1;
     if (error < 0)
-        return l->broken = error;
+        return log_break(l, error);
     forget_unsynced(l, l->n_syncing);
     if (target > l->synced)
         l->synced = target;
@@ -429,12 +444,12 @@ int log_sync(struct log *l)
     bool is_needed = l->synced < l->end || l->dir_changed || l->n_unsynced;
     int r = is_needed ? ready_names(l) : 0;
     if (r < 0)
-        return l->broken = r;
+        return log_is_want(r) ? r : log_break(l, r);
     size_t n = is_needed ? sync_files(l, files) : 0;
     for (size_t i = 0; i < n; i++) {
         r = disk_sync(files[i]);
         if (r < 0)
-            return l->broken = r;
+            return log_break(l, r);
     }
     forget_unsynced(l, l->n_unsynced);
     l->dir_changed = false;
@@ -608,7 +623,7 @@ int log_epoch_begin(struct log *l, int32_t epoch)
     if (r == 0)
         r = epochs_store(&l->epochs, l->disk, l->dir);
     l->has_epochs_file = r == 0;
-    return r < 0 ? l->broken = r : 0;
+    return r < 0 ? log_break(l, r) : 0;
 }
 
 void log_epoch_end(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end)

@@ -8,8 +8,16 @@
 #include "os/disk.h"
 #include "store/files.h"
 #include "store/producer_state.h"
+#include <errno.h>
 
 struct log; // opaque
+
+// Of an operation on a log: there is no room, on the disk or for another open file. It left nothing
+// behind and can be done again.
+static inline bool log_is_want(int error)
+{
+    return error == -ENOSPC || error == -EMFILE || error == -ENFILE;
+}
 
 // Batches of one log_append().
 #define LOG_APPEND_MAX 64

@@ -86,6 +86,8 @@ MUST_USE int files_room(struct files *f);
 
 void log_add_segment(struct log *l, struct segment *s);
 MUST_USE int log_segment_ready(struct log *l, struct segment *s); // opened, for reading
+// From here on the log does nothing more: what is on the disk is not known. Gives the error.
+int log_break(struct log *l, int error);
 void log_remember_unsynced(struct log *l, struct disk_file *f);
 MUST_USE int log_open_dir(struct log *l); // before a name in it changes
 // Seals the active segment and starts another at the log end.

@@ -62,12 +62,14 @@ static int remove_first(struct log *l)
         r = log_write_durable_point(l);
     if (r == 0)
         r = log_open_dir(l);
+    if (log_is_want(r))
+        return r;
     if (r == 0)
         r = segment_unlink(s);
     if (r == 0)
         r = disk_sync(l->dir_file);
     if (r < 0)
-        return l->broken = r;
+        return log_break(l, r);
     if (!l->dir_changed && !l->dir_syncing) {
         disk_close(l->dir_file);
         l->dir_file = NULL;
@@ -86,6 +88,7 @@ int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_st
     if (l->broken)
         return l->broken;
     int64_t start = l->start;
+    *ret_start_moved = false;
     producer_state_expire(l->producers, now_ms, l->config.producer_expiration_ms);
     while (!l->cleaning) {
         struct segment *s = l->segments[0];
@@ -101,10 +104,10 @@ int log_retain(struct log *l, int64_t now_ms, int64_t upper_offset, bool *ret_st
             r = log_sync(l);
         if (r == 0)
             r = remove_first(l);
+        *ret_start_moved = l->start != start;
         if (r < 0)
             return r;
     }
-    *ret_start_moved = l->start != start;
     return 0;
 }
 

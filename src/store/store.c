@@ -16,6 +16,8 @@
 #define META_MAX_BYTES 4096 // a few lines
 // A line for each log; more than any number of them that can be served.
 #define CLEAN_MAX_BYTES (1u << 30)
+// Given back to the disk when there is no other room: what frees space needs some.
+#define SPARE_BYTES (1u << 20)
 #define CRC_LINE_BYTES 14 // the last of our text files
 #define LOG_NAME_MAX 255  // of a directory
 
@@ -24,6 +26,8 @@ struct store {
     char *dir;
     char *journal_dir;
     struct disk_file *lock;
+    struct disk_file *spare; // holds SPARE_BYTES of the disk for us, NULL before store_ready()
+    bool is_spare_held, gave_spare;
     struct store_start start;
     struct uuid boot_id;
     bool is_same_boot; // as meta says
@@ -315,6 +319,18 @@ static int sync_parent(struct store *s)
     return r;
 }
 
+// Without it nothing is wrong yet, so that no error of it is.
+static void open_spare(struct store *s)
+{
+    char *path;
+    CHECK(asprintf(&path, "%s/spare", s->dir) > 0);
+    if (disk_open(s->disk, path, DISK_WRITE | DISK_CREATE, &s->spare) < 0)
+        s->spare = NULL;
+    else
+        s->is_spare_held = disk_reserve(s->spare, 0, SPARE_BYTES) == 0;
+    free(path);
+}
+
 int store_ready(struct store *s)
 {
     forget_marks(s); // they are no longer true
@@ -337,7 +353,10 @@ int store_ready(struct store *s)
     hex(s->boot_id, boot);
     buf_printf(&text, "tally data directory\nversion %d\ncluster %s\nnode %" PRId32 "\nboot %s\n",
                STORE_VERSION, cluster, s->start.node_id, boot);
-    return write_text(s, "meta", &text);
+    r = write_text(s, "meta", &text);
+    if (r == 0)
+        open_spare(s);
+    return r;
 }
 
 void store_close(struct store *s)
@@ -345,6 +364,7 @@ void store_close(struct store *s)
     if (!s)
         return;
     disk_close(s->lock);
+    disk_close(s->spare);
     forget_marks(s);
     map_free(s->marks);
     buf_free(&s->new_marks);
@@ -384,9 +404,22 @@ int store_check_space(struct store *s)
     int r = disk_space(s->disk, s->dir, &space);
     if (r < 0)
         return r;
+    if (s->spare && s->is_spare_held && space.free_bytes < SPARE_BYTES) {
+        s->is_spare_held = disk_truncate(s->spare, 0) < 0;
+        s->gave_spare = !s->is_spare_held;
+    } else if (s->spare && !s->is_spare_held && space.free_bytes >= s->reserve_bytes) {
+        s->is_spare_held = disk_reserve(s->spare, 0, SPARE_BYTES) == 0;
+    }
     s->has_space = space.free_bytes >= s->reserve_bytes;
     s->room_bytes = s->has_space ? space.free_bytes - s->reserve_bytes : 0;
     return 0;
+}
+
+bool store_gave_spare(struct store *s)
+{
+    bool gave = s->gave_spare;
+    s->gave_spare = false;
+    return gave;
 }
 
 bool store_has_room(struct store *s, uint64_t bytes)

@@ -2,7 +2,7 @@
 // The data directory: who holds it, what version wrote it, how it was left. Everything else in
 // it belongs to the journal and the logs.
 //
-//   DIR/lock  DIR/meta  DIR/clean  DIR/__tally_journal/  DIR/<topic>-<partition>/
+//   DIR/lock  DIR/meta  DIR/clean  DIR/spare  DIR/__tally_journal/  DIR/<topic>-<partition>/
 
 #include "os/disk.h"
 
@@ -58,6 +58,8 @@ char *store_log_dir(const struct store *s, struct arena *a, struct str topic, in
 // False while less than the reserve is free: then produce is refused and all else goes on.
 MUST_USE int store_check_space(struct store *s); // asks the file system
 bool store_has_space(const struct store *s);     // as it was asked last
+// True once after the last of the disk was given back, so that what frees space can be done.
+bool store_gave_spare(struct store *s);
 // Takes so many bytes off what was free above the reserve; asks the file system again when that is
 // used up. A fast producer fills a disk between two checks by the clock.
 bool store_has_room(struct store *s, uint64_t bytes);

@@ -19,7 +19,7 @@
 const char *const cuts_groups[2] = {"members", "loners"};
 static const char *const end_names[CUTS_ENDS] = {"SIGKILL", "power cut", "disk error"};
 
-static struct cuts *cuts_new(uint64_t seed, bool is_verbose)
+struct cuts *cuts_new(uint64_t seed, bool is_verbose)
 {
     struct cuts *c = calloc(1, sizeof *c);
     CHECK(c);
@@ -39,7 +39,7 @@ static struct cuts *cuts_new(uint64_t seed, bool is_verbose)
     return c;
 }
 
-static void cuts_free(struct cuts *c)
+void cuts_free(struct cuts *c)
 {
     link_close(c->link);
     struct truth *t = c->sim.truth;
@@ -54,7 +54,7 @@ static void forget_link(struct cuts *c)
     c->link = NULL;
 }
 
-static bool start(struct cuts *c)
+bool cuts_start(struct cuts *c)
 {
     forget_link(c);
     sim_broker_start(&c->sim);
@@ -65,7 +65,7 @@ static bool start(struct cuts *c)
     return false;
 }
 
-static bool stop(struct cuts *c)
+bool cuts_stop(struct cuts *c)
 {
     forget_link(c);
     sim_broker_stop(&c->sim); // what fails in it shows at the next start
@@ -77,14 +77,14 @@ static bool cut_power(struct cuts *c)
     forget_link(c);
     sim_broker_power_cut(&c->sim);
     cuts_power_was_cut(c);
-    return start(c);
+    return cuts_start(c);
 }
 
-static bool kill(struct cuts *c)
+bool cuts_kill(struct cuts *c)
 {
     forget_link(c);
     sim_broker_kill(&c->sim);
-    return start(c);
+    return cuts_start(c);
 }
 
 static bool wait_ms(struct cuts *c, uint64_t ms)
@@ -120,7 +120,7 @@ static bool compact(struct cuts *c)
 static bool first_half(struct cuts *c)
 {
     struct cuts_topic *t = &c->topics[0], *passing = &c->topics[1];
-    return start(c) && cuts_create(c, t, 2, SEGMENT) && cuts_producer(c) &&
+    return cuts_start(c) && cuts_create(c, t, 2, SEGMENT) && cuts_producer(c) &&
            cuts_produce(c, t, 0, 3, -1, 8) && cuts_produce(c, t, 0, 2, 1, 8) &&
            cuts_produce(c, t, 1, 1, 1, LARGE_VALUE) && cuts_produce(c, t, 1, 2, -1, LARGE_VALUE) &&
            cuts_join(c) && cuts_commit(c, 0, 0, 2) && cuts_commit(c, 1, 1, 1) &&
@@ -137,19 +137,19 @@ static bool second_half(struct cuts *c)
     struct cuts_topic *t = &c->topics[0], *late = &c->topics[2];
     return cuts_produce(c, t, 0, 2, -1, 8) && cuts_produce(c, t, 0, 1, 1, 8) &&
            cuts_more_partitions(c, t, 3) && cuts_produce(c, t, 2, 2, -1, 8) &&
-           cuts_commit(c, 1, 0, 3) && cuts_leave(c) && stop(c) && start(c) &&
+           cuts_commit(c, 1, 0, 3) && cuts_leave(c) && cuts_stop(c) && cuts_start(c) &&
            cuts_create(c, late, 1, SEGMENT) && cuts_produce(c, late, 0, 2, 1, 8) &&
            cuts_produce(c, t, 1, 3, -1, LARGE_VALUE) && retain(c) && cuts_repeat(c, t, 1) &&
            cuts_producer(c) && cuts_produce(c, t, 1, 1, -1, 8) && cuts_commit(c, 1, 1, 2) &&
            cuts_delete_records(c, t, 0, 4) && cuts_delete(c, late) && compact(c) &&
-           cuts_repeat(c, &c->topics[3], 0) && stop(c);
+           cuts_repeat(c, &c->topics[3], 0) && cuts_stop(c);
 }
 
 // True when the whole script ran.
 static bool script(struct cuts *c)
 {
-    return first_half(c) && kill(c) && cuts_produce(c, &c->topics[0], 0, 2, 1, 8) && cut_power(c) &&
-           second_half(c);
+    return first_half(c) && cuts_kill(c) && cuts_produce(c, &c->topics[0], 0, 2, 1, 8) &&
+           cut_power(c) && second_half(c);
 }
 
 // The end has come, or the script is over: the broker is started once more, and must serve.
@@ -170,7 +170,7 @@ static void afterwards(struct cuts *c, enum cuts_end how)
     s->must_replay = false; // what failed may stand in the journal all the same
     disk_sim_heal(s->disk);
     c->is_armed = c->is_down = false;
-    if (!start(c))
+    if (!cuts_start(c))
         return;
     cuts_check(c);
     if (s->has_failed || c->topics[0].is_there != CUTS_YES)
@@ -181,7 +181,7 @@ static void afterwards(struct cuts *c, enum cuts_end how)
     (void)(cuts_producer(c) && cuts_produce(c, t, 0, 2, -1, 8) && cuts_produce(c, t, 1, 1, 1, 8) &&
            cuts_commit(c, 1, 0, 5));
     cuts_check(c);
-    if (!s->has_failed && stop(c) && start(c))
+    if (!s->has_failed && cuts_stop(c) && cuts_start(c))
         cuts_check(c);
 }
 

@@ -62,8 +62,9 @@ struct cuts_topic {
 struct cuts {
     struct sim sim;
     struct link *link;
-    bool is_armed; // the end is to come
-    bool is_down;  // it came
+    bool is_armed;   // the end is to come
+    bool is_down;    // it came
+    bool may_refuse; // an error in an answer is no failure of the run
     bool is_answered;
     int16_t error;       // of the last answer
     int64_t number;      // that it gave: an offset, a producer id
@@ -82,6 +83,13 @@ struct cuts {
 
 extern const char *const cuts_groups[2];
 
+// cuts.c: the broker's lives. A start or an end that fails is said, but at an armed end.
+struct cuts *cuts_new(uint64_t seed, bool is_verbose);
+void cuts_free(struct cuts *c);
+bool cuts_start(struct cuts *c);
+bool cuts_stop(struct cuts *c); // in order
+bool cuts_kill(struct cuts *c); // and starts it again
+
 // cuts_ask.c: each asks and waits. True: answered without error. False ends the script when the
 // end has come; else it is a failure and said.
 bool cuts_create(struct cuts *c, struct cuts_topic *t, int32_t n, const char *segment_bytes);
@@ -94,6 +102,7 @@ bool cuts_produce(struct cuts *c, struct cuts_topic *t, int32_t p, int32_t n, in
 bool cuts_repeat(struct cuts *c, struct cuts_topic *t, int32_t p); // the last acked batch again
 bool cuts_join(struct cuts *c);
 bool cuts_leave(struct cuts *c);
+bool cuts_heartbeat(struct cuts *c);
 bool cuts_commit(struct cuts *c, int group, int32_t p, int64_t offset); // of the first topic
 bool cuts_delete_records(struct cuts *c, struct cuts_topic *t, int32_t p, int64_t offset);
 // What the checks ask.
@@ -121,3 +130,6 @@ void cuts_power_was_cut(struct cuts *c);
 // Runs it all for each `step`-th operation and each way to end; from a seed. Prints what failed.
 // Returns how many failed, *ret_n counts the runs.
 int cuts_run(uint64_t seed, uint64_t step, bool is_verbose, uint64_t *ret_n);
+
+// full.c: another script, on a disk that fills up. 0, or 1 when it failed, which is printed.
+int cuts_full(uint64_t seed, bool is_verbose);

@@ -1,5 +1,6 @@
 // The simulator's command line.
 //   sim --seed N [--minutes M] [--verbose]      one run
+//   sim --full [--seed N] [--verbose]           a script on a disk that fills up
 //   sim --cuts STEP [--seed N] [--verbose]      the scripted run, ended at every STEP-th operation
 //                                               on the disk
 //   sim --from N --count C [--minutes M]        many; each twice when --twice: equal trace hashes
@@ -20,19 +21,13 @@
 #include "plan.h"
 
 static const struct option options[] = {
-    {"seed", required_argument, NULL, 's'},
-    {"from", required_argument, NULL, 's'},
-    {"count", required_argument, NULL, 'c'},
-    {"minutes", required_argument, NULL, 'm'},
-    {"cuts", required_argument, NULL, 'u'},
-    {"verbose", no_argument, NULL, 'v'},
-    {"twice", no_argument, NULL, 't'},
-    {"bugs", no_argument, NULL, 'b'},
-    {"mixed", no_argument, NULL, 'x'},
-    {"bug", required_argument, NULL, 'i'},
-    {"suite", required_argument, NULL, 'f'},
-    {"seconds", required_argument, NULL, 'e'},
-    {NULL, 0, NULL, 0},
+    {"seed", required_argument, NULL, 's'},    {"from", required_argument, NULL, 's'},
+    {"count", required_argument, NULL, 'c'},   {"minutes", required_argument, NULL, 'm'},
+    {"cuts", required_argument, NULL, 'u'},    {"verbose", no_argument, NULL, 'v'},
+    {"full", no_argument, NULL, 'd'},          {"twice", no_argument, NULL, 't'},
+    {"bugs", no_argument, NULL, 'b'},          {"mixed", no_argument, NULL, 'x'},
+    {"bug", required_argument, NULL, 'i'},     {"suite", required_argument, NULL, 'f'},
+    {"seconds", required_argument, NULL, 'e'}, {NULL, 0, NULL, 0},
 };
 
 static const char *seed_text(uint64_t seed)
@@ -216,7 +211,7 @@ struct args {
     uint64_t cuts_step;
     uint64_t seconds;
     const char *suite;
-    bool twice, mixed, with_bugs;
+    bool twice, mixed, with_bugs, is_full;
 };
 
 static bool parse(struct args *a, int argc, char **argv)
@@ -231,6 +226,8 @@ static bool parse(struct args *a, int argc, char **argv)
             a->o.minutes = strtoull(optarg, NULL, 0);
         else if (c == 'u')
             a->cuts_step = strtoull(optarg, NULL, 0);
+        else if (c == 'd')
+            a->is_full = true;
         else if (c == 'e')
             a->seconds = strtoull(optarg, NULL, 0);
         else if (c == 'f')
@@ -256,6 +253,11 @@ int main(int argc, char **argv)
         return 2;
     if (a.with_bugs)
         return run_bugs(&a.o, a.n, a.mixed);
+    if (a.is_full) {
+        int failed = cuts_full(a.o.seed, a.o.is_verbose);
+        printf("full: %d passed, %d failed\n", 1 - failed, failed);
+        return failed;
+    }
     if (a.cuts_step)
         return run_cuts(&a.o, a.cuts_step);
     if (a.suite)

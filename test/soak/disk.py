@@ -8,10 +8,13 @@ some CI, the full disk is the simulated one; elsewhere that is a failure. Flips:
 broker serves the records that were written, or says which file is damaged; it never serves
 others."""
 import argparse
+import errno
 import os
 import pathlib
 import random
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,7 +23,7 @@ import time
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from clients import IMPATIENT
-from soak import ANSWER_S, Broker, fetch_offsets
+from soak import ANSWER_S, ROOT, Broker, fetch_offsets, receive
 from truth import read_value, value_of
 
 MB = 1 << 20
@@ -130,11 +133,26 @@ def fill(run):
         check(taken * 200000 < DISK_MB * MB, "the disk is full and produce is still taken")
 
 
-def simulated(args):
-    """The unit tests of a full disk, by name: a filter that matches nothing runs none."""
-    test = pathlib.Path(args.tally).parent / "test/unit/test_disk_full"
-    done = subprocess.run([test], capture_output=True, text=True)
+def simulated(_args, _place):
+    subprocess.run(["make", "-s", "build/sim"], cwd=ROOT, check=True)
+    done = subprocess.run([ROOT / "build/sim", "--full"], capture_output=True, text=True)
     check(done.returncode == 0, done.stdout + done.stderr)
+
+
+def commit_by_hand(port, group, topic, offset, metadata):
+    """OffsetCommit v2, once: the error of the answer."""
+    def string(text):
+        return struct.pack(">h", len(text)) + text.encode()
+
+    body = struct.pack(">hhi", 8, 2, 1) + string("disk") + string(group)
+    body += struct.pack(">i", -1) + string("") + struct.pack(">q", -1)
+    body += struct.pack(">i", 1) + string(topic)
+    body += struct.pack(">iiq", 1, 0, offset) + string(metadata)
+    with socket.create_connection(("127.0.0.1", port), ANSWER_S) as s:
+        s.settimeout(ANSWER_S)
+        s.sendall(struct.pack(">i", len(body)) + body)
+        answer = receive(s, struct.unpack(">i", receive(s, 4))[0])
+    return struct.unpack(">h", answer[-2:])[0]
 
 
 def full_disk(args, place):
@@ -145,8 +163,7 @@ def full_disk(args, place):
     if mounted.returncode:
         print(f"disk: no small disk can be mounted: {mounted.stderr.strip()}", flush=True)
         check(os.environ.get("CI"), "the test needs a disk that is really full")
-        print("disk: simulated instead", flush=True)
-        simulated(args)
+        print("disk: only the simulated disk was full", flush=True)
         return
     run = Run(args, place)
     (place / "data").symlink_to(disk / "data")
@@ -182,13 +199,41 @@ def while_full(run, disk, taken):
     check(errors[0] and errors[0].code() == KafkaError.KAFKA_STORAGE_ERROR, f"answered {errors}")
     got, error = run.read("full")
     check(error is None and len(got) >= taken, f"{len(got)} of {taken} records, {error}")
-    c = Consumer({"bootstrap.servers": run.broker.address, "group.id": "g", **IMPATIENT})
-    c.commit(offsets=[TopicPartition("full", 0, 7)], asynchronous=False)
-    c.close()
+    commits_while_full(run, disk)
     other.unlink()
     subprocess.run([run.broker.tally, "topic", "alter", "full", "--bootstrap", run.broker.address,
                     "--set", f"retention.bytes={10 * MB}"], check=True, capture_output=True)
     settle_until("retention did not go on", lambda: shutil.disk_usage(disk).free > 80 * MB)
+
+
+def commits_while_full(run, disk):
+    """Not a byte is left: commits go on in what the journal took ahead, then they are refused."""
+    commit(run, "full", 7)
+    rest = disk / "rest"
+    try:
+        with rest.open("wb", buffering=0) as f:
+            while f.write(b"x" * 4096) == 4096:
+                pass
+    except OSError as e:
+        check(e.errno == errno.ENOSPC, str(e))
+    taken = 7
+    while (code := commit_by_hand(run.broker.port, "g", "full", taken + 1, "m" * 4000)) == 0:
+        taken += 1
+        check(taken < 10000, "commits are taken without end")
+    check(code == KafkaError.NOT_COORDINATOR, f"the commit is refused with {code}")
+    check(committed(run, "full") == taken, f"{committed(run, 'full')} is committed, not {taken}")
+    got, error = run.read("small")
+    check(error is None and got, f"nothing can be read: {error}")
+    check(run.broker.child.poll() is None, "the broker has ended")
+    rest.unlink()
+    settle_until("commits are not taken again", lambda: commit_by_hand(
+        run.broker.port, "g", "full", 5, "") == 0)
+
+
+def commit(run, topic, offset):
+    c = Consumer({"bootstrap.servers": run.broker.address, "group.id": "g", **IMPATIENT})
+    c.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
+    c.close()
 
 
 def after_room(run):
@@ -244,10 +289,9 @@ def one_flip(run, original, dice, written):
     return "said while reading"
 
 
-def committed(run):
-    import socket
+def committed(run, topic="t"):
     with socket.create_connection(("127.0.0.1", run.broker.port), ANSWER_S) as s:
-        return fetch_offsets(s, "g", "t", 1)[0]
+        return fetch_offsets(s, "g", topic, 1)[0]
 
 
 def flips(args, place, is_clean):
@@ -256,9 +300,7 @@ def flips(args, place, is_clean):
     run.make("t", segment_bytes=MB, index_interval_bytes=64)
     values = [value_of("w", i).ljust(3000) for i in range(900)]
     check(not any(run.send("t", values, **{"enable.idempotence": True, "retries": 9})), "refused")
-    c = Consumer({"bootstrap.servers": run.broker.address, "group.id": "g", **IMPATIENT})
-    c.commit(offsets=[TopicPartition("t", 0, 5)], asynchronous=False)
-    c.close()
+    commit(run, "t", 5)
     written, error = run.read("t")
     check(error is None and list(written.values()) == values, "not what was written")
     if is_clean:
@@ -287,12 +329,13 @@ def may_mount_somehow():
 def main():
     may_mount_somehow()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tally", default=str(pathlib.Path(__file__).parents[2] / "build/tally"))
+    parser.add_argument("--tally", default=str(ROOT / "build/tally"))
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--flips", type=int, default=40)
     args = parser.parse_args()
     print(f"disk: seed {args.seed}", flush=True)
-    tests = {"full disk": full_disk,
+    tests = {"simulated full disk": simulated,
+             "full disk": full_disk,
              "flips after a clean stop": lambda a, p: flips(a, p, True),
              "flips after SIGKILL": lambda a, p: flips(a, p, False)}
     failed = 0
