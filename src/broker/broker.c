@@ -413,9 +413,18 @@ void broker_fail(struct broker *b, int error, const char *what)
     log_event(b->config.log, LOG_ERROR, "stopping: %s: %s", what, strerror(-error));
 }
 
+// What the core would decide now could not be told, and whoever is due may have been kept silent by
+// the disk: its timers wait until that has answered, and sessions of those who waited begin anew.
+static bool is_stalled(const struct broker *b)
+{
+    if (!list_is_empty(&b->held)) // it waits for this sync, or for the next one
+        return b->now_ms - LIST_ITEM(b->held.next, struct request, node)->asker.now_ms >= STALL_MS;
+    return b->is_syncing && b->now_ms - b->sync_began_ms >= STALL_MS;
+}
+
 static uint64_t next_due_ms(struct broker *b)
 {
-    uint64_t due = core_next_due_ms(b->core);
+    uint64_t due = is_stalled(b) ? UINT64_MAX : core_next_due_ms(b->core);
     const struct timer *t = heap_first(&b->timers);
     if (t && t->due_ms < due)
         due = t->due_ms;
@@ -423,7 +432,8 @@ static uint64_t next_due_ms(struct broker *b)
     bool looks_for_room = b->was_used || !b->has_space;
     const uint64_t others[] = {b->has_news ? b->ledger_due_ms : UINT64_MAX,
                                looks_for_room ? b->space_due_ms : UINT64_MAX, b->retain_due_ms,
-                               b->clean_due_ms, b->save_due_ms};
+                               b->clean_due_ms,
+                               partitions_has_unsaved(b->partitions) ? b->save_due_ms : UINT64_MAX};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] < due)
             due = others[i];
@@ -630,7 +640,8 @@ void broker_step(struct broker *b, bool input_was_empty)
     broker_read_clock(b);
     take_syncs(b);
     if (!b->failure && timers_may_fire(b, input_was_empty)) {
-        fire_core_timers(b);
+        if (!is_stalled(b))
+            fire_core_timers(b);
         dispatch_fire_timers(b);
         housekeeping(b);
     }

@@ -163,6 +163,25 @@ void commit_hold(struct broker *b, struct request *r)
     list_append(before, &r->node);
 }
 
+// Its next sign of life comes after this answer only.
+static void tell_answered_late(struct broker *b, const struct request *r)
+{
+    struct core *c = b->core;
+    if (r->api->key == API_HEARTBEAT && r->body) {
+        const struct heartbeat_request *q = r->body;
+        group_answered_late(c, q->group_id, q->member_id, b->now_ms);
+    } else if (r->api->key == API_OFFSET_COMMIT && r->body) {
+        const struct offset_commit_request *q = r->body;
+        group_answered_late(c, q->group_id, q->member_id, b->now_ms);
+    } else if (r->api->key == API_SYNC_GROUP && r->body) {
+        const struct sync_group_request *q = r->body;
+        group_answered_late(c, q->group_id, q->member_id, b->now_ms);
+    } else if (r->api->key == API_JOIN_GROUP && r->body) {
+        const struct join_group_request *q = r->body;
+        group_answered_late(c, q->group_id, q->member_id, b->now_ms);
+    }
+}
+
 void commit_release(struct broker *b)
 {
     uint64_t synced = journal_synced(b->journal);
@@ -170,6 +189,8 @@ void commit_release(struct broker *b)
         struct request *r = LIST_ITEM(at, struct request, node);
         if (r->position > synced)
             return;
+        if (b->now_ms - r->asker.now_ms >= STALL_MS)
+            tell_answered_late(b, r);
         channel_send(b, r);
     }
 }
@@ -179,8 +200,10 @@ void commit_sync(struct broker *b)
     int error = journal_flush(b->journal);
     if (error)
         broker_fail(b, error, "journal: append");
-    else if (journal_sync_start(b->journal, JOURNAL_COOKIE))
+    else if (journal_sync_start(b->journal, JOURNAL_COOKIE)) {
         b->is_syncing = true;
+        b->sync_began_ms = b->now_ms;
+    }
 }
 
 // Each record of the ledger says the whole of its thing, so they need not be one batch; and

@@ -22,6 +22,9 @@
 #define COMMIT_SPARE_BYTES (1u << 20)
 #define JOIN_SPARE_BYTES (512u << 10)
 
+// A sync that takes longer stalls us: nobody is put out for what he could not be answered.
+#define STALL_MS 1000
+
 // Names the journal's syncs; partitions name theirs by address.
 #define JOURNAL_COOKIE 0
 
@@ -108,7 +111,8 @@ struct broker {
     uint64_t space_due_ms;
     bool has_space;
 
-    bool is_syncing;      // the journal
+    bool is_syncing; // the journal
+    uint64_t sync_began_ms;
     size_t waiting_bytes; // memory of all requests that wait for something
 
     enum broker_phase phase;

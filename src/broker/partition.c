@@ -1,6 +1,7 @@
 #include "broker/partition.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,19 @@ void partition_fail(struct partition *p, int error, const char *what)
     snprintf(line, sizeof line, "%s-%d: %s: %s", p->topic.ptr, p->index, what, strerror(-error));
     p->set->has_failed = true;
     p->set->config.fail(p->set->config.ctx, line);
+}
+
+void partition_was_read(struct partition *p, int error)
+{
+    int64_t rebuilt = log_take_rebuilt(p->log);
+    if (rebuilt >= 0)
+        partitions_say(p->set, true,
+                       "%s: the index of segment %020" PRId64 " was damaged or missing,"
+                       " made anew",
+                       log_dir(p->log), rebuilt);
+    if (error < 0 && !p->is_unreadable)
+        partitions_say(p->set, true, "%s: cannot be read: %s", log_dir(p->log), strerror(-error));
+    p->is_unreadable = error < 0;
 }
 
 // Watching.

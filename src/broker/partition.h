@@ -66,6 +66,7 @@ void partitions_release_later(struct partitions *ps, struct log_slice *slice);
 bool partitions_has_room(struct partitions *ps, size_t bytes);
 // Saves what bounds the work of a recovery, for all that were written to; during the next passes.
 void partitions_save(struct partitions *ps);
+bool partitions_has_unsaved(const struct partitions *ps);
 // Retention of all logs, and producers that were silent too long.
 void partitions_retain(struct partitions *ps, int64_t wall_ms);
 
@@ -104,6 +105,10 @@ struct partition_watch {
 };
 void partition_watch(struct partition *p, struct partition_watch *w);
 void partition_unwatch(struct partition_watch *w); // fine when not watching
+
+// Tells the log what reading the partition's log came to: an index that had to be made anew, and an
+// error, once until it can be read again.
+void partition_was_read(struct partition *p, int error);
 
 struct uuid partition_topic_id(const struct partition *p);
 struct str partition_topic(const struct partition *p);

@@ -30,6 +30,7 @@ struct partition {
     struct list unsaved;  // in set->unsaved or set->saving: written to since its checkpoint
     uint64_t reserve_position;
     int64_t reserve_upto; // 0: no reservation under way
+    bool is_unreadable;   // was said
     bool is_syncing;
     bool is_uncleanable; // compaction met a damaged segment
     bool is_dropped;     // deleted, kept until its sync ends

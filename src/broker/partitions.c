@@ -543,6 +543,11 @@ void partitions_save(struct partitions *ps)
     }
 }
 
+bool partitions_has_unsaved(const struct partitions *ps)
+{
+    return !list_is_empty(&ps->unsaved);
+}
+
 static void save_some(struct partitions *ps)
 {
     for (int i = 0; i < SAVES_PER_PASS && !list_is_empty(&ps->saving); i++)

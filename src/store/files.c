@@ -76,13 +76,19 @@ void files_unpin(struct files *f, struct segment *s)
     f->n_idle++;
 }
 
+bool files_give_back(struct files *f)
+{
+    if (!f || list_is_empty(&f->idle))
+        return false;
+    segment_close_file(LIST_ITEM(f->idle.next, struct segment, idle));
+    return true;
+}
+
 int files_room(struct files *f)
 {
     while (f && f->n >= f->max) {
-        if (!list_is_empty(&f->idle)) {
-            segment_close_file(LIST_ITEM(f->idle.next, struct segment, idle));
+        if (files_give_back(f))
             continue;
-        }
         // Else all of it is being synced, or one log's that is just being used: a few more.
         struct log *l = first_dirty(f);
         int r = l ? log_sync(l) : 0;

@@ -66,7 +66,8 @@ void journal_batch_add_raw(struct journal_batch *b, int16_t type, int16_t versio
                            struct bytes body);
 
 // Appends all or nothing with one write. An empty batch is legal and takes no position: the answer
-// is then the last one. -errno: stop loudly; with -ENOSPC nothing was left behind. -E2BIG: above JOURNAL_BATCH_MAX_BYTES.
+// is then the last one. -errno: stop loudly; with -ENOSPC nothing was left behind. -E2BIG: above
+// JOURNAL_BATCH_MAX_BYTES.
 MUST_USE int journal_append(struct journal *j, struct journal_batch *b, uint64_t *ret_position);
 
 // The same, but written with the next journal_append() or journal_flush(): for decisions that come

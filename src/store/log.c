@@ -122,7 +122,18 @@ int log_segment_ready(struct log *l, struct segment *s)
     }
     if (n_open >= LOG_OPEN_SEGMENTS)
         segment_shut(oldest);
-    return segment_open(s, false, l->config.index_interval_bytes);
+    int r = segment_open(s, false, l->config.index_interval_bytes);
+    if (s->was_rebuilt)
+        l->rebuilt = s->base;
+    s->was_rebuilt = false;
+    return r;
+}
+
+int64_t log_take_rebuilt(struct log *l)
+{
+    int64_t base = l->rebuilt;
+    l->rebuilt = -1;
+    return base;
 }
 
 // Rolling and appending.

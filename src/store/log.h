@@ -120,6 +120,8 @@ int64_t log_end(const struct log *l);
 int64_t log_synced(const struct log *l); // offsets below are durable
 uint64_t log_bytes(const struct log *l); // of all segments
 const char *log_dir(const struct log *l);
+// A segment whose index was not what was written and was made anew, once; -1: none.
+int64_t log_take_rebuilt(struct log *l);
 void *log_owner(const struct log *l);
 struct producer_state *log_producers(struct log *l);
 

@@ -51,6 +51,7 @@ struct log {
     struct epochs epochs;
     struct producer_state *producers;
     uint64_t use_counter;
+    int64_t rebuilt; // log_take_rebuilt()
     bool has_epochs_file;
     struct compaction compaction; // as the file says; zeros: never compacted
     struct cleaning *cleaning;    // owned: a round is under way
@@ -83,6 +84,7 @@ void files_pin(struct files *f, struct segment *s); // must stay open
 void files_unpin(struct files *f, struct segment *s);
 // Before one is opened: closes what has to be closed, and syncs what has to be synced before that.
 MUST_USE int files_room(struct files *f);
+bool files_give_back(struct files *f); // one file; false: none may be closed
 
 void log_add_segment(struct log *l, struct segment *s);
 MUST_USE int log_segment_ready(struct log *l, struct segment *s); // opened, for reading

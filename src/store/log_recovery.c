@@ -606,6 +606,7 @@ int log_open(const struct log_open *args, struct log **ret_log, struct log_repor
     CHECK(l->dir);
     l->config = args->config;
     l->sync_target = -1;
+    l->rebuilt = -1;
     l->producers = producer_state_new();
     struct opening o = {.l = l, .args = args, .report = report};
     int r = open_all(&o);

@@ -92,6 +92,8 @@ static int open_file(struct segment *s, unsigned flags)
     int r = files_room(s->files);
     if (r == 0)
         r = disk_open(s->disk, path, flags, &s->file);
+    while (r == -EMFILE && files_give_back(s->files)) // connections took more than their part
+        r = disk_open(s->disk, path, flags, &s->file);
     if (r == 0)
         files_opened(s->files, s);
     return r;

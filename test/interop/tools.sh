@@ -7,6 +7,25 @@ tools=org.apache.kafka.tools
 run() { "$root/test/interop/kafka" run "$@" 2>&1; }
 admin() { run "$1" --bootstrap-server "$TALLY_BOOTSTRAP" "${@:2}"; }
 
+as_sent() { # of $codec, $idempotent
+    run $tools.ProducerPerformance --topic "as-sent-$codec" --num-records 2000 \
+        --record-size 500 --throughput -1 --producer-props "bootstrap.servers=$TALLY_BOOTSTRAP" \
+        compression.type="$codec" enable.idempotence="$idempotent" acks=all
+}
+dumped() {
+    local out
+    out=$(run $tools.DumpLogSegments --deep-iteration --files \
+        "$(find "$TALLY_DATA/as-sent-$codec-0" -name '*.log' | sort | paste -sd,)")
+    if grep -q "isvalid: false\|Found\|Exception" <<<"$out" ||
+        grep "^baseOffset" <<<"$out" | grep -vq "compresscodec: $codec "; then
+        echo "$out" | head -20
+        return 1
+    fi
+    echo "$(grep -c "^| offset" <<<"$out") records, batches" \
+        "$(grep -q "producerId: [0-9]" <<<"$out" && echo by) and" \
+        "$(grep -q "producerId: -1" <<<"$out" && echo without)"
+}
+
 # expect NAME PATTERN COMMAND...: the command ends well and its output matches.
 expect() {
     local name=$1 pattern=$2 out status
@@ -53,6 +72,15 @@ expect "kafka-consumer-groups --delete" "successful" groups --delete --group per
 segment=$(find "$TALLY_DATA" -name '00000000000000000000.log' -path '*/orders-*' -size +0 | head -1)
 expect "kafka-dump-log of a topic" "baseOffset: 0 .*isvalid: true" \
     run $tools.DumpLogSegments --files "${segment:-none}"
+# Every record of what producers sent, as it stands: each codec, idempotent and not.
+for codec in none gzip snappy lz4 zstd; do
+    expect "kafka-topics --create, $codec" "Created" topics --create --topic "as-sent-$codec" \
+        --config segment.bytes=1048576
+    for idempotent in true false; do
+        expect "kafka-console-producer, $codec, idempotent $idempotent" "" as_sent
+    done
+    expect "kafka-dump-log --deep-iteration, $codec" "^4000 records, batches by and without$" dumped
+done
 # What compaction leaves of batches in every codec, by idempotent producers.
 keyed() { # CODEC LINES: of fifty keys
     awk -v name="$1" -v n="$2" 'BEGIN { for (i = 0; i < n; i++) { line = name i % 50 ":"

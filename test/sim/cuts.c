@@ -27,6 +27,7 @@ struct cuts *cuts_new(uint64_t seed, bool is_verbose)
     sim_init(&c->sim, &o);
     c->sim.truth = truth_new();
     c->next_id = 1;
+    c->session_ms = 300000;
     c->producer_id = c->generation = -1;
     c->limit = c->limit_asked = "-1";
     static const char *const names[CUTS_TOPICS] = {"t", "passing", "late", "keys"};

@@ -72,6 +72,7 @@ struct cuts {
     uint64_t next_id;    // of records
     int64_t producer_id; // -1: none yet
     char member_id[64];
+    int32_t session_ms;
     int32_t generation;
     struct cuts_topic topics[CUTS_TOPICS];
     int64_t committed[2][CUTS_PARTITIONS]; // acked, by group
@@ -133,3 +134,5 @@ int cuts_run(uint64_t seed, uint64_t step, bool is_verbose, uint64_t *ret_n);
 
 // full.c: another script, on a disk that fills up. 0, or 1 when it failed, which is printed.
 int cuts_full(uint64_t seed, bool is_verbose);
+// The same of a disk whose syncs take longer than a session.
+int cuts_slow(uint64_t seed, bool is_verbose);

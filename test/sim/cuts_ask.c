@@ -355,7 +355,7 @@ bool cuts_join(struct cuts *c)
     struct join_group_request req;
     kw_init(&join_group_request_msg, &req);
     req.group_id = str_from(cuts_groups[0]);
-    req.session_timeout_ms = 300000;
+    req.session_timeout_ms = c->session_ms;
     req.rebalance_timeout_ms = 60000;
     req.member_id = STR_EMPTY;
     req.protocol_type = STR("consumer");

@@ -1,4 +1,5 @@
-// A disk that fills up and is given room again, under a broker that goes on all the while.
+// A disk that fills up and is given room again, and one that is very slow, under a broker that goes
+// on all the while.
 
 #include "cuts.h"
 
@@ -13,6 +14,8 @@
 #define COMMITS_MAX 100000 // more than fit the space that the journal has taken ahead
 #define HEARTBEAT_MS 2000
 #define RETENTION_MS 320000 // a little more than between two checks
+#define SESSION_MS 6000
+#define SLOW_SYNC_MS 20000
 #define ROOM_BYTES (1ull << 30)
 
 static bool is_refused(struct cuts *c, bool is_done, enum kerr error)
@@ -106,6 +109,33 @@ int cuts_full(uint64_t seed, bool is_verbose)
     bool is_good = !s->has_failed;
     if (!is_good)
         printf("full: seed %llu: %s\n", (unsigned long long)seed, s->failure);
+    cuts_free(c);
+    return is_good ? 0 : 1;
+}
+
+// The member asks again only once it is answered, as clients do: what it waits for is our disk.
+static bool slowly(struct cuts *c)
+{
+    for (int64_t i = 1; i <= 4; i++)
+        if (!cuts_commit(c, 0, 0, i) || !cuts_heartbeat(c) || !stays_a_member(c, 3 * HEARTBEAT_MS))
+            return false;
+    return true;
+}
+
+int cuts_slow(uint64_t seed, bool is_verbose)
+{
+    struct cuts *c = cuts_new(seed, is_verbose);
+    struct sim *s = &c->sim;
+    c->session_ms = SESSION_MS;
+    bool is_whole = cuts_start(c) && cuts_create(c, &c->topics[0], 2, SEGMENT) &&
+                    cuts_producer(c) && cuts_produce(c, &c->topics[0], 0, 5, -1, 8) && cuts_join(c);
+    disk_sim_set_sync_ms(s->disk, SLOW_SYNC_MS, SLOW_SYNC_MS);
+    is_whole = is_whole && slowly(c);
+    if (!is_whole && !s->has_failed)
+        sim_fail(s, "the script did not come to its end");
+    bool is_good = !s->has_failed;
+    if (!is_good)
+        printf("slow: seed %llu: %s\n", (unsigned long long)seed, s->failure);
     cuts_free(c);
     return is_good ? 0 : 1;
 }

@@ -88,6 +88,7 @@ static enum kerr read_slice(struct part *part, struct partition *p, int64_t room
                      part->high_watermark, min_one, &part->slice);
     if (r == -ERANGE)
         return KERR_OFFSET_OUT_OF_RANGE;
+    partition_was_read(p, r);
     return r < 0 ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
 }
 

@@ -31,6 +31,7 @@ static enum kerr find_by_time(struct partition *p, int64_t timestamp,
     int r = timestamp == TIME_GREATEST
                 ? log_find_max_time(partition_log(p), &offset, &time_ms)
                 : log_find_time(partition_log(p), timestamp, hw, &offset, &time_ms);
+    partition_was_read(p, r);
     if (r < 0)
         return KERR_KAFKA_STORAGE_ERROR;
     if (offset < 0 || offset >= hw)

@@ -336,6 +336,15 @@ void member_touch(const struct turn *t, struct member *m)
              t->now_ms + (uint64_t)(m->session_timeout_ms > 0 ? m->session_timeout_ms : 0));
 }
 
+void group_answered_late(struct core *c, struct str group, struct str member, uint64_t now_ms)
+{
+    struct group *g = groups_get(c, group);
+    struct member *m = g ? group_member(g, member) : NULL;
+    struct turn t = {.core = c, .now_ms = now_ms};
+    if (m)
+        member_touch(&t, m);
+}
+
 bool group_supports(const struct group *g, struct str type, const struct protocol *protocols,
                     int32_t n)
 {

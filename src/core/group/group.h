@@ -70,6 +70,8 @@ void groups_restore_done(struct core *c, uint64_t now_ms);
 void groups_timer(struct core *c, struct core_timer *timer, uint64_t now_ms, int64_t wall_ms,
                   struct effects *fx);
 void groups_conn_closed(struct core *c, uint64_t conn);
+// The member was kept waiting by us for a part of its session: it begins anew.
+void group_answered_late(struct core *c, struct str group, struct str member, uint64_t now_ms);
 void groups_snapshot(const struct core *c, struct effects *fx);
 
 // What a report shows of one group. Valid until the next decision.
