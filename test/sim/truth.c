@@ -97,6 +97,8 @@ uint64_t truth_commit_asked(struct sim *s, struct truth_group *g, int32_t partit
 
 // Two requests may overtake each other on their way, on two connections, by this much.
 #define OVERTAKES_MS 40
+// One that has no answer yet may stand behind a fetch that waits for records.
+#define WAITS_MS 600
 
 void truth_commit_answered(struct sim *s, struct truth_group *g, int32_t partition, uint64_t id,
                            bool is_accepted)
@@ -113,7 +115,8 @@ void truth_commit_answered(struct sim *s, struct truth_group *g, int32_t partiti
     for (size_t i = 0; i < p->n_commits; i++) {
         struct truth_commit c = p->commits[i];
         bool is_this = c.id == id;
-        if (is_this ? !is_accepted : is_accepted && c.asked_ms + OVERTAKES_MS < asked_ms)
+        uint64_t late_ms = c.is_acked ? OVERTAKES_MS : WAITS_MS;
+        if (is_this ? !is_accepted : is_accepted && c.asked_ms + late_ms < asked_ms)
             continue;
         c.is_acked = c.is_acked || is_this;
         p->commits[kept++] = c;

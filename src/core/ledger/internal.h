@@ -396,7 +396,8 @@ void run_split(struct gp *gp, int64_t at);
 void runs_merge(struct gp *gp);
 enum ledger_state run_state(const struct gp *gp, const struct run *r);
 void runs_flag(struct gp *gp, int64_t from, int64_t to, uint8_t flag, bool unsent_only);
-void gp_uncover(struct gp *gp, int64_t from, int64_t to); // coverage of it is incomplete
+void runs_expire(struct gp *gp, int64_t from, int64_t to); // what was never sent
+void gp_uncover(struct gp *gp, int64_t from, int64_t to);  // coverage of it is incomplete
 void runs_count(const struct gp *gp, struct ledger_partition_view *ret);
 void runs_fold(struct gp *gp);
 int64_t runs_sent_end(const struct gp *gp);

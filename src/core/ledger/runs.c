@@ -145,6 +145,17 @@ void runs_flag(struct gp *gp, int64_t from, int64_t to, uint8_t flag, bool unsen
     runs_fold(gp);
 }
 
+void runs_expire(struct gp *gp, int64_t from, int64_t to)
+{
+    run_split(gp, from);
+    run_split(gp, to);
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++)
+        if (gp->runs[i].n == 0 && !(gp->runs[i].flags & (RUN_INCOMPLETE | RUN_LATE)))
+            gp->runs[i].flags |= RUN_EXPIRED;
+    runs_merge(gp);
+    runs_fold(gp);
+}
+
 int64_t runs_sent_end(const struct gp *gp)
 {
     for (size_t i = gp->n_runs; i-- > 0;)

@@ -70,7 +70,8 @@ struct spell *spell_add(struct gp *gp)
     gp->spells[gp->n_spells++] = s;
     s->id = gp->next_spell++;
     s->first_p = s->position = s->sent_end = s->acked_end = s->confirmed_end = -1;
-    s->k_begin = gp->k;
+    // An external K is only what we think of it.
+    s->k_begin = gp->k_external ? -1 : gp->k;
     s->k_end = s->k_before_last = s->last_commit = s->commit_step = -1;
     s->refused_k = s->lost_k = -1;
     s->attribution = LEDGER_CERTAIN;
@@ -85,7 +86,6 @@ struct spell *spell_begin(struct gp *gp, struct member *m)
     struct group *g = gp->group;
     struct spell *s = spell_add(gp);
     s->member = m;
-    s->k_begin = gp->k;
     s->began_ms = s->fetched_ms = g->l->now.now_ms;
     s->live = !g->l->replay;
     s->rebalance = g->now ? g->now->id : 0;
@@ -255,8 +255,9 @@ void gp_first(struct gp *gp, int64_t at)
     bool added = group_saw_topic_before(gp);
     gp_begin(gp, begins && added ? 0 : at);
     struct ledger_range log = log_bounds(gp);
-    if (begins && log.from > gp->first) // what was trimmed before the group came to it
-        runs_flag(gp, gp->first, log.from, added ? RUN_EXPIRED : 0, true);
+    // What was trimmed before the group came to it; not what may have been sent to it.
+    if (begins && added && log.from > gp->first)
+        runs_expire(gp, gp->first, log.from);
 }
 
 static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, int64_t p)
