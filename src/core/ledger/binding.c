@@ -444,8 +444,10 @@ static void late_send(struct feed *f, struct ledger_range r)
     struct gp *gp = f->gp;
     const struct spell *s = find_spell(gp, f->spell);
     bool was_asked = s && f->position_ms > s->ended_ms;
-    if (s)
+    if (s) {
         runs_flag(gp, r.from, r.to, RUN_LATE, true);
+        incidents_doubt(gp, r.from, r.to); // it may work on what was passed over as never sent
+    }
     if (!s || (!was_asked && s->orderly))
         return;
     if (gp->late_spell == f->spell && r.from <= gp->late.to && r.to >= gp->late.from) {
