@@ -400,7 +400,9 @@ void judge_trim(struct gp *gp, int64_t from, int64_t to, enum ledger_trim why)
     for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++) {
         const struct run *r = &gp->runs[i];
         int64_t end = run_end(gp, i) < to ? run_end(gp, i) : to;
-        if (r->flags & (RUN_EXPIRED | RUN_ABANDONED))
-            trimmed(gp, r->from, end, r->flags & RUN_EXPIRED, why);
+        bool expired = r->flags & RUN_EXPIRED;
+        // Nobody is said to have missed what he may have been sent.
+        if (expired ? !(r->flags & RUN_INCOMPLETE) : r->flags & RUN_ABANDONED)
+            trimmed(gp, r->from, end, expired, why);
     }
 }

@@ -256,8 +256,10 @@ void gp_first(struct gp *gp, int64_t at)
     gp_begin(gp, begins && added ? 0 : at);
     struct ledger_range log = log_bounds(gp);
     // What was trimmed before the group came to it; not what may have been sent to it.
-    if (begins && added && log.from > gp->first)
-        runs_expire(gp, gp->first, log.from);
+    if (!begins || !added || log.from <= gp->first)
+        return;
+    gp_uncover_unowned(gp, gp->first, log.from);
+    runs_expire(gp, gp->first, log.from);
 }
 
 static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, int64_t p)
