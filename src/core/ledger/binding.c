@@ -185,10 +185,13 @@ static void settle_kept(struct feed *f, struct spell *s)
 {
     size_t n = f->n_kept;
     f->n_kept = 0;
-    if (!n || f->first_ms < s->began_ms)
-        return;
-    for (size_t i = 0; i < n; i++)
-        feed_send(f, f->kept[i]);
+    bool is_its = f->first_ms >= s->began_ms;
+    for (size_t i = 0; i < n; i++) {
+        if (is_its)
+            feed_send(f, f->kept[i]);
+        else
+            tp_unowned(f->tp, f->kept[i]);
+    }
 }
 
 static void bind(struct feed *f, struct gp *gp, struct spell *s, enum ledger_certainty grade)
@@ -437,6 +440,16 @@ static void unbound_send(struct feed *f, struct ledger_range r)
     }
 }
 
+// To the owner that it most likely is; a reader by assign() of another group may look the same.
+static void shared_send(const struct feed *f, struct ledger_range r)
+{
+    for (size_t i = 0; i < f->tp->n_gps; i++) {
+        struct gp *gp = f->tp->gps[i];
+        if (gp != f->gp && may_be_manual(gp, f->conn))
+            gp_uncover(gp, r.from, r.to);
+    }
+}
+
 // To a former owner. What was on its way when an orderly spell ended is thrown away; one that was
 // put out, or is frozen, may work on it yet.
 static void late_send(struct feed *f, struct ledger_range r)
@@ -556,6 +569,8 @@ void ledger_sending(struct ledger *l, struct ledger_time t, uint64_t conn, struc
     }
     memmove(f->last + 1, f->last, sizeof f->last - sizeof f->last[0]);
     f->last[0] = (struct sent_answer){answer, range};
+    if (s && f->tp->n_gps > 1 && s->attribution < LEDGER_CERTAIN)
+        shared_send(f, range);
     if (s)
         spell_send(f->gp, s, range.from, range.to);
     else if (f->kind == FEED_LATE)
