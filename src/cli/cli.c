@@ -98,7 +98,8 @@ bool cli_time(const char *text, int64_t *ret_ms)
     } else if (strcmp(rest, "Z") != 0 && *rest != 0) {
         return false;
     }
-    *ret_ms = ((int64_t)timegm(&tm) - sign * (hours * 3600 + minutes * 60)) * 1000 + ms;
+    int64_t east_s = (int64_t)sign * (hours * 3600 + minutes * 60);
+    *ret_ms = ((int64_t)timegm(&tm) - east_s) * 1000 + ms;
     return true;
 }
 

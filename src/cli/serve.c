@@ -25,7 +25,7 @@
 // All answers that slow readers have not taken yet, what is sent from files not counted.
 #define OUTPUT_MAX_BYTES (256ull << 20)
 // Of the process's open files, the part that connections may take; logs need the rest.
-#define CONNECTIONS_PART 3 / 4
+#define CONNECTIONS_PERCENT 75
 #define FILES_WALKED_MAX 16
 // The loopback, a network or two, and room: each is a socket and two words to keep apart.
 #define LISTENERS_MAX 8
@@ -368,7 +368,7 @@ static void on_disk(void *arg, uint32_t events)
 static uint32_t connections_max(const struct config_view *view)
 {
     int64_t most = config_i64(view, "max.connections");
-    int64_t room = cli_raise_open_files() * CONNECTIONS_PART;
+    int64_t room = cli_raise_open_files() * CONNECTIONS_PERCENT / 100;
     return (uint32_t)(room < 0 || most < room ? most : room);
 }
 

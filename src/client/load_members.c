@@ -63,7 +63,7 @@ static void assign(struct members *m, const struct join_group_response *r,
     size_t *ends = arena_array(a, (size_t)n + 1, sizeof *ends);
     for (int32_t k = 0; k < n; k++) {
         struct consumer_protocol_assignment_topic_partition tp = {.topic = l->topic.name};
-        size_t most = (size_t)(l->topic.n_partitions / n + 1);
+        size_t most = (size_t)(l->topic.n_partitions / n) + 1;
         tp.partitions = arena_array(a, most, sizeof *tp.partitions);
         for (int32_t p = k; p < l->topic.n_partitions; p += n)
             tp.partitions[tp.n_partitions++] = p;

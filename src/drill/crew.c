@@ -348,7 +348,7 @@ bool crew_is_stable(struct run *r)
     if (is_group && !find_group(r, &g))
         return false;
     if (is_group) {
-        size_t members = (size_t)(wanted * (r->members_per_copy ? r->members_per_copy : 1));
+        size_t members = (size_t)wanted * (size_t)(r->members_per_copy ? r->members_per_copy : 1);
         if (!str_eq_c(g.state, "Stable") || g.n_members < members ||
             (r->members_per_copy && g.n_members != members))
             return false;

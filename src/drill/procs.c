@@ -157,7 +157,9 @@ static bool look_stopped(struct procs *p, pid_t root)
 enum procs_state procs_stop(pid_t root)
 {
     struct procs p = {0};
-    bool is_still = look_stopped(&p, root) && look_stopped(&p, root);
+    // Twice: one that was passed over may have forked.
+    bool is_still = look_stopped(&p, root);
+    is_still = is_still && look_stopped(&p, root);
     free(p.all);
     return is_still ? PROCS_STOPPED : PROCS_STOPPING;
 }

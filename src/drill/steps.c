@@ -314,7 +314,7 @@ static int when_worked(struct run *r, int64_t n, enum came *ret)
     while (work_seen(r) < goal) {
         if (is_late(r))
             return inconclusive(r, "the work stood still: %lld records were waited for, %lld came",
-                                (long long)n, (long long)(work_seen(r) - goal + n));
+                                (long long)n, (long long)n - goal + work_seen(r));
         int rc = run_pump(r, 10);
         if (rc == 0)
             rc = run_read_evidence(r);

@@ -12,8 +12,8 @@
 #include "core/topics.h"
 #include "store/log.h"
 
-#define SESSION_EPOCH_FULL 0   // a full fetch that would open a session
-#define SESSION_EPOCH_FINAL -1 // a full fetch without one
+#define SESSION_EPOCH_FULL 0     // a full fetch that would open a session
+#define SESSION_EPOCH_FINAL (-1) // a full fetch without one
 #define READ_COMMITTED 1
 // Partitions that a client may still ask for when their topics were deleted. A Fetch of more than
 // these and all that exist names some many times: it would only keep memory and time.
