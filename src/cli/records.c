@@ -215,22 +215,20 @@ static int read_csv_row(struct records *r, uint64_t *ret_line)
     buf_clear(&r->value);
     bool is_quoted = false;
     size_t seen = 0;
-    for (bool is_first = true;; is_first = false) {
-        if (!is_first)
+    for (bool goes_on = false;; goes_on = is_quoted) {
+        if (goes_on)
             buf_add(&r->value, "\n", 1);
         int rc = read_line(r, &r->value);
         if (rc < 0)
             return rc;
         if (rc == 0)
-            return is_first ? 0 : fail(r, *ret_line, "a quoted field never ends");
-        if (is_first)
+            return goes_on ? fail(r, *ret_line, "a quoted field never ends") : 0;
+        if (!goes_on)
             *ret_line = r->line;
         for (; seen < r->value.len; seen++)
             is_quoted ^= r->value.ptr[seen] == '"';
         if (!is_quoted && r->value.len > 0)
             return 1;
-        if (!is_quoted)
-            is_first = true;
     }
 }
 
