@@ -13,9 +13,8 @@
 #include <unistd.h>
 
 #define TIMEOUT_MS 30000
-#define FOLLOW_MS 500     // how often --follow asks
-#define WIDTH_DEFAULT 100 // columns where standard output is no terminal
-#define WIDTH_MIN 60      // narrower ones break every sentence
+#define FOLLOW_MS 500 // how often --follow asks
+#define WIDTH_MIN 60  // narrower ones break every sentence
 
 static const char help[] =
     "usage: tally report [GROUP] [--bootstrap B | --data DIR] [--topic T] [--since TIME]\n"
@@ -106,12 +105,12 @@ bool report_fails(const struct tally_report_response *report, const struct repor
 
 static struct report_style terminal_style(void)
 {
-    struct report_style style = {.width = WIDTH_DEFAULT};
+    struct report_style style = {.width = REPORT_WIDTH};
     struct winsize size;
     if (isatty(STDOUT_FILENO)) {
         style.color = !getenv("NO_COLOR");
         if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= WIDTH_MIN &&
-            size.ws_col < WIDTH_DEFAULT)
+            size.ws_col < REPORT_WIDTH)
             style.width = size.ws_col;
     }
     return style;

@@ -23,6 +23,10 @@ struct report_style {
     int width;       // columns; longer sentences are broken
 };
 
+// A sentence behind its head ("  do:  "), broken at blanks under where it begins.
+void report_sentence(struct buf *out, const char *head, struct str sentence, int width);
+#define REPORT_WIDTH 100 // columns where standard output is no terminal
+
 void report_text(const struct tally_report_response *report, const struct report_style *style,
                  struct buf *out);
 // One incident, three lines. group: printed with it when not null.

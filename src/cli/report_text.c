@@ -57,13 +57,17 @@ static void put_wrapped(struct buf *out, struct str s, int indent, int width)
     buf_add(out, "\n", 1);
 }
 
+void report_sentence(struct buf *out, const char *head, struct str sentence, int width)
+{
+    buf_printf(out, "%s", head);
+    put_wrapped(out, sentence, (int)strlen(head), width);
+}
+
 // A sentence is put together first, because members' names have no known length.
 static void put_sentence(struct buf *out, const char *head, struct buf *sentence, int width)
 {
-    int indent = (int)strlen(head);
-    buf_printf(out, "%s", head);
-    put_wrapped(out, (struct str){(const char *)sentence->ptr, (int32_t)sentence->len}, indent,
-                width);
+    report_sentence(out, head, (struct str){(const char *)sentence->ptr, (int32_t)sentence->len},
+                    width);
     buf_clear(sentence);
 }
 

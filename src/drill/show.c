@@ -1,5 +1,6 @@
 #include "drill/show.h"
-
+#include "base/buf.h"
+#include "cli/report.h"
 #include "drill/incident.h"
 
 #include <errno.h>
@@ -98,11 +99,14 @@ void show_text(FILE *to, const struct drill_set *s, const struct drill_result *d
         fprintf(to, "  nothing missed, nothing repeated (%s)\n",
                 ledger_certainty_name(d->certainty));
     text_why(to, d);
+    struct buf advice = {0};
     for (const char *line = d->advice; line && *line;) {
         size_t len = strcspn(line, "\n");
-        fprintf(to, "  do:  %.*s\n", (int)len, line);
+        report_sentence(&advice, "  do:  ", (struct str){line, (int32_t)len}, REPORT_WIDTH);
         line += len + (line[len] == '\n');
     }
+    fwrite(advice.ptr, 1, advice.len, to);
+    buf_free(&advice);
 }
 
 static json_t *findings_json(const struct drill_result *d, const struct drill_findings *f)

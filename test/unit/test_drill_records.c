@@ -68,8 +68,7 @@ static void test_csv(void **state)
     read_all("id,name\n1,\"a \"\"b\"\", c\"\n2,\"two\nlines\"\n", RECORDS_CSV, "name",
              "a \"b\", c=1,\"a \"\"b\"\", c\";two\nlines=2,\"two\nlines\";");
     // Blank lines are none; inside quotes they are.
-    read_all("id,name\n\n1,a\n\n\n2,\"b\n\nc\"\n\n", RECORDS_CSV, "id",
-             "1=1,a;2=2,\"b\n\nc\";");
+    read_all("id,name\n\n1,a\n\n\n2,\"b\n\nc\"\n\n", RECORDS_CSV, "id", "1=1,a;2=2,\"b\n\nc\";");
     read_all("id,name\n1\n", RECORDS_CSV, "id", ":2: 1 columns where the header has 2");
     read_all("id,name\n1,2\n", RECORDS_CSV, "ix", "no column \"ix\"");
     read_all("id,name\n1,\"2\n", RECORDS_CSV, "id", "a quoted field never ends");
