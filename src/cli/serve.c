@@ -399,6 +399,16 @@ static int start_net(struct server *s)
     return error ? cli_fail("serve", "disk: %s", strerror(-error)) : CLI_FINE;
 }
 
+static const char *listen_advice(int error)
+{
+    if (error == -EADDRINUSE)
+        return "; another program listens there: stop it or use --listen with another port";
+    if (error == -EINVAL || error == -EADDRNOTAVAIL)
+        return "; --listen wants an address of this machine, 0.0.0.0 for all of them; the one that "
+               "clients are told is --advertise";
+    return "";
+}
+
 static int start_listener(struct server *s, size_t i)
 {
     struct address *at = &s->options->listen.at[i], *told = &s->options->advertise.at[i];
@@ -406,10 +416,8 @@ static int start_listener(struct server *s, size_t i)
     uint16_t port;
     int error = net_listen(s->net, at->host, at->port, &listener, &port);
     if (error)
-        return cli_fail("serve", "%s:%u: %s%s", at->host, at->port, strerror(-error),
-                        error == -EADDRINUSE ? "; another program listens there: stop it or use "
-                                               "--listen with another port"
-                                             : "");
+        return cli_fail("serve", "%s:%u: %s%s", at->host, at->port,
+                        error == -EINVAL ? "no such host" : strerror(-error), listen_advice(error));
     at->port = port;
     if (!told->host[0])
         memcpy(told->host, at->host, sizeof told->host);

@@ -301,8 +301,6 @@ static int run(const char *action, struct client *c, const struct options *o, st
 {
     if (!strcmp(action, "list"))
         return list(c, a);
-    if (o->n_names == 0)
-        return cli_fail("topic", "%s which topic? give its name", action);
     if (!strcmp(action, "create"))
         return create(c, o);
     if (!strcmp(action, "describe"))
@@ -347,6 +345,8 @@ int cli_topic(int argc, char **argv)
     o.n_names--;
     if (!strcmp(action, "export") || !strcmp(action, "import"))
         return copy(action, &o);
+    if (o.n_names == 0 && strcmp(action, "list") != 0)
+        return cli_fail("topic", "%s which topic? give its name", action);
 
     char why[CLIENT_WHY_MAX];
     struct client *c;

@@ -71,6 +71,7 @@ expect "group set, nonsense" 2 "readers" \
     "$tally" group set readers --expect twice -b "$TALLY_BOOTSTRAP"
 expect "nobody listens" 2 "start a broker" "$tally" topic list -b 127.0.0.1:1
 expect "no address" 2 "HOST:PORT" "$tally" topic list -b x:y
+expect "topic create, no name" 2 "which topic" "$tally" topic create -b 127.0.0.1:1
 expect "no verb" 2 "no verb" "$tally" frobnicate
 if [ -n "${KAFKA_BOOTSTRAP:-}" ]; then
     common "$KAFKA_BOOTSTRAP"

@@ -326,6 +326,12 @@ def test_second_instance_names_the_first():
         assert str(b.child.pid) in said, said
 
 
+def test_an_address_that_is_not_ours():
+    for host, why in (("no-such-host.invalid", "no such host"), ("192.0.2.1", "Cannot assign")):
+        errors = fails("--memory", "--listen", f"{host}:0")
+        assert why in errors and "--advertise" in errors, errors
+
+
 def test_port_in_use():
     with Server() as b:
         said = fails("--memory", "--listen", f"127.0.0.1:{b.port}")
