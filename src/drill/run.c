@@ -541,7 +541,7 @@ static int play(struct run *r)
     if (r->script)
         rc = steps_play(r);
     int64_t least = r->script ? r->script->records : CONTROL_RECORDS;
-    bool goes_on = rc == 0 && r->result->verdict != DRILL_INCONCLUSIVE;
+    bool goes_on = rc == 0 && r->result->verdict != DRILL_INCONCLUSIVE && !r->gave_up;
     if (goes_on)
         rc = feed_the_rest(r, least);
     r->doing = "settling";
@@ -594,6 +594,7 @@ static void clean_up(struct run *r)
     free(r->real_group);
     free(r->other_topic);
     free(r->odd_line);
+    free(r->gave_up);
 }
 
 // In a database that outlives a run, each run has a topic and keys of its own.

@@ -91,6 +91,7 @@ struct run {
     bool is_doubtful;       // the evidence turned out not to bear a verdict
     int64_t err_lines;      // of standard error that name records
     int64_t mixed_lines;    // two writers wrote into one another's lines
+    char *gave_up;          // on a copy that dies all the time: why it failed; owned
     char *odd_line;         // the first of a form that is not known from the control pass; owned
     int64_t late_shown;     // control: shown only when the copies were stopped
     bool is_cut;            // control: output that stops in the middle of a line

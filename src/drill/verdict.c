@@ -337,6 +337,10 @@ void verdict_reach(struct run *r)
         judge_control(r);
     else if (d->verdict != DRILL_INCONCLUSIVE)
         judge(r);
+    if (r->gave_up) {
+        d->verdict = DRILL_FAIL;
+        say_why(r, "%s", r->gave_up);
+    }
     if (d->verdict == DRILL_INCONCLUSIVE && !r->has_settled) {
         // It ran out of time: what was still under way is nobody's fault.
         drop_findings(&d->missed);

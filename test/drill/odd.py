@@ -55,6 +55,7 @@ ROWS = [
     ("threads_wrong", "commit-first-miss", [], "fail", "missed"),
     ("off_by_one", "rolling-restart", ONCE, "fail", "repeated"),
     ("from_start", "join", [], "fail", "repeated"),
+    ("brittle", "join", [], "fail", "ended 11 times by itself .exited with status 7.*cannot bear"),
     ("commit_end", "retention-overtook", [], "fail", "missed"),
 ]
 

@@ -302,6 +302,17 @@ def commit_end():
     c.close()
 
 
+def brittle():
+    """Dies whenever partitions are taken away from it."""
+    def die(_c, _partitions):
+        if running():
+            print("cannot bear it", file=sys.stderr, flush=True)
+            os._exit(7)
+    c = consumer(enable_auto_commit=False)
+    c.subscribe([TOPIC], on_revoke=die)
+    loop(c, handle)
+
+
 def swallows():
     """Drops one record in forty without a word, and commits it."""
     def some(m):
