@@ -441,10 +441,9 @@ static void unbound_send(struct feed *f, struct ledger_range r)
 }
 
 // To the owner that it most likely is; a reader by assign() of another group may look the same.
-static void shared_send(const struct feed *f, const struct spell *s, struct ledger_range r)
+static void shared_send(const struct feed *f, struct ledger_range r)
 {
-    if (s->attribution == LEDGER_POSSIBLE)
-        tp_unowned(f->tp, r);
+    tp_unowned(f->tp, r);
     for (size_t i = 0; i < f->tp->n_gps; i++) {
         struct gp *gp = f->tp->gps[i];
         if (gp != f->gp && may_be_manual(gp, f->conn))
@@ -572,7 +571,7 @@ void ledger_sending(struct ledger *l, struct ledger_time t, uint64_t conn, struc
     memmove(f->last + 1, f->last, sizeof f->last - sizeof f->last[0]);
     f->last[0] = (struct sent_answer){answer, range};
     if (s && s->attribution < LEDGER_CERTAIN)
-        shared_send(f, s, range);
+        shared_send(f, range);
     if (s)
         spell_send(f->gp, s, range.from, range.to);
     else if (f->kind == FEED_LATE)
