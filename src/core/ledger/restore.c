@@ -53,6 +53,9 @@ static void incident_fill(struct incident *in, const struct ledger_incident_reco
     v->certainty = (enum ledger_certainty)within(r->certainty, LEDGER_CERTAIN + 1);
     v->attribution = (enum ledger_certainty)within(r->attribution, LEDGER_CERTAIN + 1);
     in->cap = (enum ledger_certainty)within(r->cap, LEDGER_CERTAIN + 1);
+    // It may name spells that only the life before knew: whose are these deliveries that would
+    // make it surer?
+    in->cap = v->certainty < in->cap ? v->certainty : in->cap;
     v->cause = cause_find(r->cause);
     if (v->cause == CAUSE_COUNT)
         v->cause = CAUSE_NOT_A_FAULT;
