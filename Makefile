@@ -153,7 +153,7 @@ $(B)/obj/test/sim/%.o: CFLAGS += -Itest/sim
 sim: $(B)/sim
 	$(Q)$(B)/sim --seed $(SEED) --minutes $(MINUTES) $(if $(V),--verbose)
 sim-suite: $(B)/sim
-	$(Q)$(B)/sim --suite test/sim/seeds.txt --seconds 50 --minutes 5
+	$(Q)$(B)/sim --suite test/sim/seeds.txt --seconds 12 --minutes 5
 sim-bugs:
 	$(Q)$(MAKE) --no-print-directory BUGS=1 build/bugs/sim
 	$(Q)build/bugs/sim --bugs --mixed --from $(SEED) --count 40 --minutes 3
