@@ -90,14 +90,13 @@ uint64_t truth_commit_asked(struct sim *s, struct truth_group *g, int32_t partit
     struct truth_part *p = &g->parts[partition];
     if (p->n_commits == TRUTH_COMMITS) // the oldest was never answered, long ago
         memmove(p->commits, p->commits + 1, --p->n_commits * sizeof *p->commits);
-    p->commits[p->n_commits++] =
-        (struct truth_commit){++s->truth->next_commit, s->now_ms, offset, false};
+    p->commits[p->n_commits++] = (struct truth_commit){
+        .id = ++s->truth->next_commit, .asked_ms = s->now_ms, .offset = offset};
     return s->truth->next_commit;
 }
 
-// Two requests may overtake each other on their way, on two connections, by this much.
-#define OVERTAKES_MS 40
-// One that has no answer yet may stand behind a fetch that waits for records.
+// Two requests may overtake each other, on two connections: one may stand behind a fetch that waits
+// for records. Only one that was answered before the other was asked came first for certain.
 #define WAITS_MS 600
 
 void truth_commit_answered(struct sim *s, struct truth_group *g, int32_t partition, uint64_t id,
@@ -115,10 +114,13 @@ void truth_commit_answered(struct sim *s, struct truth_group *g, int32_t partiti
     for (size_t i = 0; i < p->n_commits; i++) {
         struct truth_commit c = p->commits[i];
         bool is_this = c.id == id;
-        uint64_t late_ms = c.is_acked ? OVERTAKES_MS : WAITS_MS;
-        if (is_this ? !is_accepted : is_accepted && c.asked_ms + late_ms < asked_ms)
+        bool came_first = (c.is_acked && c.acked_ms < asked_ms) || c.asked_ms + WAITS_MS < asked_ms;
+        if (is_this ? !is_accepted : is_accepted && came_first)
             continue;
-        c.is_acked = c.is_acked || is_this;
+        if (is_this) {
+            c.is_acked = true;
+            c.acked_ms = s->now_ms;
+        }
         p->commits[kept++] = c;
     }
     p->n_commits = kept;

@@ -16,6 +16,7 @@ struct truth_commit {
     uint64_t asked_ms;
     int64_t offset; // -1: the offset was removed
     bool is_acked;
+    uint64_t acked_ms; // when the answer came
 };
 
 struct truth_part {
