@@ -388,10 +388,27 @@ void manual_unsure(struct gp *gp, const struct ledger_commit *c, int64_t from)
     }
 }
 
-void gp_uncover_unowned(struct gp *gp, int64_t from, int64_t to)
+// Is all that this owner is sent known to be sent to it? Not when its fetches were never seen, or
+// when an owner in another group looks the same.
+static bool is_told_apart(const struct gp *gp, const struct spell *s)
+{
+    if (!s || !s->member || s->first_p < 0)
+        return false;
+    for (size_t i = 0; i < gp->tp->n_gps; i++) {
+        const struct gp *other = gp->tp->gps[i];
+        for (size_t j = 0; other != gp && j < other->n_spells; j++) {
+            const struct member *m = other->spells[j]->member;
+            if (m && same_identity(&m->who, &s->member->who))
+                return false;
+        }
+    }
+    return true;
+}
+
+void gp_uncover_unowned(struct gp *gp, const struct spell *by, int64_t from, int64_t to)
 {
     const struct tp *tp = gp->tp;
-    if (gp->group->n_members > 0)
+    if (gp->group->n_members > 0 && (!by || is_told_apart(gp, by)))
         return;
     for (size_t i = 0; i <= tp->n_feeds; i++) {
         const struct feed *f = i < tp->n_feeds ? tp->feeds[i] : NULL;
@@ -440,7 +457,7 @@ static void unbound_send(struct feed *f, struct ledger_range r)
     }
 }
 
-// To the owner that it most likely is; a reader by assign() of another group may look the same.
+// To the owner, now or before, that it most likely is; another group's reader may look the same.
 static void shared_send(const struct feed *f, struct ledger_range r)
 {
     tp_unowned(f->tp, r);
@@ -570,7 +587,8 @@ void ledger_sending(struct ledger *l, struct ledger_time t, uint64_t conn, struc
     }
     memmove(f->last + 1, f->last, sizeof f->last - sizeof f->last[0]);
     f->last[0] = (struct sent_answer){answer, range};
-    if (s && s->attribution < LEDGER_CERTAIN)
+    bool is_own = c->own && !c->own_mixed;
+    if (s ? s->attribution < LEDGER_CERTAIN : f->kind == FEED_LATE && !is_own)
         shared_send(f, range);
     if (s)
         spell_send(f->gp, s, range.from, range.to);

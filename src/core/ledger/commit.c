@@ -190,7 +190,7 @@ static void accepted(struct ledger *l, const struct ledger_commit *c, bool txn)
     int64_t there = log_bounds(gp).to;
     gp->ahead = !l->replay && c->offset > there ? there : -1;
     if (c->offset > from)
-        gp_uncover_unowned(gp, from, c->offset);
+        gp_uncover_unowned(gp, s, from, c->offset);
     if (c->offset > from)
         judge_passed(gp, s, from, c->offset, altered, c);
     if (c->offset < was)

@@ -425,8 +425,8 @@ void feed_free(struct feed *f);
 bool manual_bind(struct gp *gp, const struct ledger_commit *c);
 // What this identity was sent and nobody is known to have may be the group's, and so may [from, K)
 // of a group that never had members.
-// What readers that nobody knows of may have been sent. Only members say all that they read.
-void gp_uncover_unowned(struct gp *gp, int64_t from, int64_t to);
+// What may have been sent to readers of the group that nobody knows of. by: who passed it, or NULL.
+void gp_uncover_unowned(struct gp *gp, const struct spell *by, int64_t from, int64_t to);
 void tp_unowned(struct tp *tp, struct ledger_range r);
 void manual_unsure(struct gp *gp, const struct ledger_commit *c, int64_t from);
 void conn_name_member(struct conn *c, struct member *m);

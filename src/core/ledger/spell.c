@@ -258,7 +258,7 @@ void gp_first(struct gp *gp, int64_t at)
     // What was trimmed before the group came to it; not what may have been sent to it.
     if (!begins || !added || log.from <= gp->first)
         return;
-    gp_uncover_unowned(gp, gp->first, log.from);
+    gp_uncover_unowned(gp, NULL, gp->first, log.from);
     runs_expire(gp, gp->first, log.from);
 }
 

@@ -57,7 +57,7 @@ static void gp_trim(struct gp *gp, int64_t to, enum ledger_trim why)
         to = end;
     if (from >= to)
         return;
-    gp_uncover_unowned(gp, from, to);
+    gp_uncover_unowned(gp, NULL, from, to);
     run_split(gp, from);
     run_split(gp, to);
     for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++) {
