@@ -195,13 +195,18 @@ static void take_records(struct consumer *c, const struct fetch_response_partiti
             sim_fail(c->sim, "%s was sent a damaged batch", c->name);
             break;
         }
+        bool has_room = true;
         while (record_next(&it, &rec) > 0) {
             uint64_t id = 0;
             if (rec.value.len == sizeof id)
                 memcpy(&id, rec.value.ptr, sizeof id);
-            if (rec.offset >= c->parts[p].position && c->count < queue_cap(c))
+            has_room = c->count < queue_cap(c);
+            if (rec.offset >= c->parts[p].position && has_room)
                 hold(c, p, rec.offset, (uint32_t)id);
         }
+        // A compacted batch may end with offsets without a record.
+        if (has_room && batch_last_offset(&b) >= c->parts[p].position)
+            c->parts[p].position = batch_last_offset(&b) + 1;
     }
     buf_free(&scratch);
 }

@@ -43,8 +43,18 @@ static void make_topic(struct plan *p)
         {.name = STR("segment.bytes"), .value = STR("1048576")},
         {.name = STR("segment.ms"), .value = STR("10000")},
         {.name = STR("retention.ms"), .value = STR("30000")}};
+    struct create_topics_request_config compacted[] = {
+        {.name = STR("segment.ms"), .value = STR("10000")},
+        {.name = STR("cleanup.policy"), .value = STR("compact,delete")},
+        {.name = STR("min.cleanable.dirty.ratio"), .value = STR("0.1")},
+        {.name = STR("delete.retention.ms"), .value = STR("20000")},
+        {.name = STR("retention.ms"), .value = STR("30000")}};
     topic.configs = configs;
     topic.n_configs = plan_with(p, PLAN_RETENTION) ? 3 : 1;
+    if (plan_with(p, PLAN_COMPACTION)) {
+        topic.configs = compacted;
+        topic.n_configs = plan_with(p, PLAN_RETENTION) ? 5 : 4;
+    }
     struct create_topics_request req;
     kw_init(&create_topics_request_msg, &req);
     req.topics = &topic;

@@ -20,7 +20,8 @@ enum plan_feature {
     PLAN_BYSTANDERS = 512, // a reader without a group, an exporter of lags
     PLAN_DISK_FULL = 1024,
     PLAN_RETENTION = 2048,
-    PLAN_FEATURES_ALL = 4095,
+    PLAN_COMPACTION = 4096,
+    PLAN_FEATURES_ALL = 8191,
 };
 
 static inline bool plan_has(uint64_t seed, enum plan_feature f)

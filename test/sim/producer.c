@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan.h"
 #include "schema.h"
 #include "truth.h"
 #include "wire/batch.h"
@@ -120,7 +121,10 @@ static void send_batch(struct producer *p)
     batch_builder_start(&b, &o);
     for (int32_t i = 0; i < p->n_records; i++) {
         uint64_t id = p->first_record + (uint32_t)i;
-        batch_builder_add(&b, p->timestamp_ms, (struct bytes){0},
+        uint8_t key = (uint8_t)(id % TRUTH_KEYS);
+        bool is_keyed = plan_has(p->actor.sim->options.seed, PLAN_COMPACTION);
+        batch_builder_add(&b, p->timestamp_ms,
+                          is_keyed ? (struct bytes){&key, 1} : (struct bytes){0},
                           (struct bytes){(const uint8_t *)&id, sizeof id}, NULL, 0);
     }
     struct buf out = {0};

@@ -8,6 +8,7 @@
 
 #define TRUTH_PARTITIONS 8 // of the one topic
 #define TRUTH_GROUPS 4
+#define TRUTH_KEYS 50    // where the topic is compacted: a record's key is its number modulo this
 #define TRUTH_COMMITS 64 // of one partition, that may be the newest
 
 // A commit that was asked for. Which one counts is known within a network delay only.

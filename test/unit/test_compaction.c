@@ -99,6 +99,16 @@ static void records_without_a_key_go(void **unused)
     key_log_free(&k);
 }
 
+// Or the log would end before an offset that was given out, once the active segment is gone.
+static void the_last_offset_below_the_active_segment_stays(void **unused)
+{
+    (void)unused;
+    struct key_log k = MADE("a=1", "-=x -=y", "");
+    clean(&k);
+    assert_string_equal(key_log_read(&k), "0:a=1 [2] 3:roll=");
+    key_log_free(&k);
+}
+
 static void a_producer_can_go_on_where_it_was(void **unused)
 {
     (void)unused;
@@ -459,6 +469,7 @@ int main(void)
         cmocka_unit_test(nothing_is_cleaned_above_the_upper_offset),
         cmocka_unit_test(tombstones_go_when_their_day_has_come),
         cmocka_unit_test(records_without_a_key_go),
+        cmocka_unit_test(the_last_offset_below_the_active_segment_stays),
         cmocka_unit_test(a_producer_can_go_on_where_it_was),
         cmocka_unit_test(codecs_stay),
         cmocka_unit_test(lags_and_the_ratio_decide_when),
