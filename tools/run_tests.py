@@ -6,7 +6,8 @@ usage: run_tests.py GROUP [NAME...]     e.g. run_tests.py check, run_tests.py ch
 
 A suite is one shell command. What it prints goes to build/logs; the counts are taken from its own
 closing lines. A suite that fails without counting a failure counts as one. TALLY_RESULTS names a
-file to which the counts of a run are added."""
+file to which the counts of a run are added; what failed is said again by --total, since whoever
+reads a long log reads its end."""
 import os
 import pathlib
 import re
@@ -18,6 +19,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build/logs"
 TAIL_LINES = 60
+BAD_LINES = 12
+BAD = re.compile(r"FAIL|BAD|[Ee]rror|wrong|assert|not done after|Sanitizer")
 
 CMOCKA_PASSED = re.compile(r"^\[  PASSED  \] (\d+) test\(s\)\.$", re.M)
 CMOCKA_FAILED = re.compile(r"^\[  FAILED  \] .*?(\d+) test\(s\), listed below:$", re.M)
@@ -79,6 +82,7 @@ def run_group(group, only):
         if status or failed:
             broken.append(name)
             print("\n".join("    " + line for line in text.splitlines()[-TAIL_LINES:]))
+            remember(f"{group}: {name}", text)
         print(f"{group}: {name}: {'FAILED' if status or failed else 'ok'}, {passed} passed, "
               f"{failed} failed, {time.monotonic() - started:.0f} s", flush=True)
         all_passed, all_failed = all_passed + passed, all_failed + failed
@@ -86,6 +90,18 @@ def run_group(group, only):
         print(f"{group}: failed: {' '.join(broken)} (logs in build/logs)")
     report(all_passed, all_failed)
     return 1 if broken else 0
+
+
+def remember(suite, text):
+    """For the closing words of --total: the lines that look like the reason, and the last ones."""
+    if "TALLY_RESULTS" not in os.environ:
+        return
+    lines = text.splitlines()
+    bad = [n for n, line in enumerate(lines) if BAD.search(line)][:BAD_LINES]
+    near = sorted({m for n in bad for m in (n, n + 1) if m < len(lines)}
+                  | set(range(max(0, len(lines) - 4), len(lines))))
+    with open(os.environ["TALLY_RESULTS"] + ".failed", "a") as f:
+        f.write(f"{suite} failed:\n" + "".join(f"    {lines[n][:300]}\n" for n in near))
 
 
 def report(passed, failed):
@@ -98,6 +114,9 @@ def report(passed, failed):
 def total(path):
     rows = [tuple(map(int, line.split())) for line in open(path)]
     passed, failed = (sum(column) for column in zip(*rows)) if rows else (0, 0)
+    told = pathlib.Path(path + ".failed")
+    if told.exists():
+        print(told.read_text(), end="")
     print(f"{passed} passed, {failed} failed")
     return 0 if passed and not failed else 1
 
