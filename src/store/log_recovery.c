@@ -466,7 +466,11 @@ static int skip_to_mark(struct opening *o)
 {
     struct log *l = o->l;
     const struct log_open *args = o->args;
-    o->report->lost_from = o->report->lost_upto = l->end;
+    // The start that began this epoch may have lost its journal to the next power cut: what it had
+    // found missing is told now.
+    bool is_told = log_epoch(l) <= args->leader_epoch;
+    o->report->lost_from = is_told ? l->end : log_active(l)->end;
+    o->report->lost_upto = l->end;
     if (!begins_epoch(o, l->end))
         return 0;
     int32_t epoch = log_epoch(l) > args->leader_epoch ? log_epoch(l) : args->leader_epoch;
