@@ -326,7 +326,8 @@ struct incident {
     enum ledger_certainty cap; // at most this
     uint32_t from_spell;
     uint32_t to_spell;
-    int64_t emitted_records; // 0: never journaled
+    struct ledger_range part; // of its range, what these two were both sent
+    int64_t emitted_records;  // 0: never journaled
     int emitted_class;
     enum ledger_certainty emitted_certainty;
     bool emitted_closed;
