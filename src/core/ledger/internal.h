@@ -79,6 +79,7 @@ struct spell {
     bool final_commit; // accepted inside the revoke exchange
     bool ack_final;    // its connection is closed: acked_end is all there will be
     bool live;         // all that it was sent was told: false after a restart that lost some
+    bool stood;        // it had ended when it was saved, under a generation that stood on
     enum ledger_certainty attribution;
     enum ledger_trigger end_trigger;
     uint64_t began_ms;
