@@ -57,9 +57,21 @@ void incident_touch(struct incident *i)
     l->dirty[l->n_dirty++] = i;
 }
 
+static bool may_be_resolved(const struct incident *in)
+{
+    return in && in->v.class == LEDGER_MISSED && !in->v.resolved;
+}
+
+// The oldest is forgotten, but first what nothing can be said against any more: somebody may go
+// back far for what was missed.
 static void remember(struct incident **recent, struct incident *i)
 {
-    memmove(recent + 1, recent, (RECENT_MAX - 1) * sizeof(struct incident *));
+    size_t at = RECENT_MAX - 1, n_missed = 0;
+    for (size_t n = 0; n < RECENT_MAX; n++)
+        n_missed += may_be_resolved(recent[n]);
+    while (n_missed <= RECENT_MAX / 2 && may_be_resolved(recent[at]))
+        at--;
+    memmove(recent + 1, recent, at * sizeof(struct incident *));
     recent[0] = i;
 }
 
@@ -334,8 +346,7 @@ static int64_t unsent_in(const struct gp *gp, int64_t from, int64_t to)
 
 static bool is_missed(const struct incident *in, int64_t from, int64_t to)
 {
-    return in->v.class == LEDGER_MISSED && !in->v.resolved && from <= in->v.last &&
-           to > in->v.first;
+    return may_be_resolved(in) && from <= in->v.last && to > in->v.first;
 }
 
 void incidents_sent(struct gp *gp, int64_t from, int64_t to)
