@@ -55,6 +55,19 @@ int consumer_fail(struct tally *t, const struct tally_error *error)
     return t->failure.code;
 }
 
+int consumer_called(const char *callback, int result, struct tally_error *error)
+{
+    if (result > 0)
+        return tally_error_set(error, TALLY_INVALID,
+                               "the %s callback returned %d; 0 or a code of enum tally_code is "
+                               "what it may return",
+                               callback, result);
+    if (result < 0 && (int)error->code != result)
+        tally_error_set(error, (enum tally_code)result,
+                        "the %s callback returned %d and no sentence", callback, result);
+    return result;
+}
+
 void consumer_restored(struct outage *o)
 {
     *o = (struct outage){0};

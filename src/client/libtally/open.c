@@ -169,7 +169,8 @@ static int check_setting(const char *name, struct tally_error *error)
 {
     static const char *const ours[] = {"enable.auto.commit", "enable.auto.offset.store",
                                        "auto.offset.reset",  "enable.partition.eof",
-                                       "group.id",           "bootstrap.servers"};
+                                       "group.id",           "bootstrap.servers",
+                                       "auto.commit.enable", "metadata.broker.list"};
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
         if (strcmp(name, ours[i]) == 0)
             return tally_error_set(error, TALLY_INVALID,
@@ -334,6 +335,23 @@ static int reach_brokers(struct tally *t, struct tally_error *error)
     return 0;
 }
 
+// A slip in the group's name would store every record once more, and look like any first start.
+static int look_for_others(struct tally *t, struct tally_error *error)
+{
+    for (size_t i = 0; i < t->o.n_topics; i++) {
+        char other[CLAIM_GROUP_MAX];
+        int result = claim_other_group(&t->group, t->o.topics[i], other, error);
+        if (result < 0)
+            return result;
+        if (other[0])
+            consumer_event(t, TALLY_EVENT_NOTE, NULL,
+                           "group %s begins %s anew, which group %s has stored in this database: "
+                           "each group stores every record once",
+                           t->o.group, t->o.topics[i], other);
+    }
+    return 0;
+}
+
 static int set_up(struct tally *t, struct tally_error *error)
 {
     struct tally_tx tx = {t};
@@ -342,8 +360,12 @@ static int set_up(struct tally *t, struct tally_error *error)
         result = sink_begin(t->sink, error);
     if (result == 0)
         result = claim_setup(t->sink, error);
-    if (result == 0 && t->o.setup)
-        result = t->o.setup(t->o.user, &tx, error);
+    if (result == 0)
+        result = look_for_others(t, error);
+    if (result == 0 && t->o.setup) {
+        error->code = TALLY_FINE;
+        result = consumer_called("setup", t->o.setup(t->o.user, &tx, error), error);
+    }
     if (result == 0)
         return sink_commit(t->sink, error);
     sink_rollback(t->sink);
@@ -377,6 +399,12 @@ static int subscribe(struct tally *t, struct tally_error *error)
     return 0;
 }
 
+static int busy_ms(const struct tally *t)
+{
+    int patience_ms = t->o.timeout_ms;
+    return patience_ms > 0 && patience_ms < CONSUMER_BUSY_MS ? patience_ms : CONSUMER_BUSY_MS;
+}
+
 static int open_all(struct tally *t, const struct tally_options *options, struct tally_error *error)
 {
     int result = copy_options(t, options, error);
@@ -387,7 +415,7 @@ static int open_all(struct tally *t, const struct tally_options *options, struct
     if (result == 0)
         result = make_consumer(t, error);
     if (result == 0)
-        result = sink_open(t->o.into, CONSUMER_BUSY_MS, &t->sink, error);
+        result = sink_open(t->o.into, busy_ms(t), &t->sink, error);
     if (result < 0)
         return result;
     t->group = (struct claim_group){t->sink, t->o.group, t->member};
@@ -434,6 +462,7 @@ void tally_close(struct tally *t)
     }
     free(t->topics);
     free(t->held);
+    free(t->headers);
     free(t->member);
     free(t->brokers);
     free_list(t->o.topics, t->o.n_topics);
