@@ -91,6 +91,7 @@ struct tally {
     int64_t ticked_at_ms;
     int64_t checked_end_ms;
     struct outage kafka;
+    char kafka_why[240]; // what librdkafka said last of a broker that it cannot use; "": nothing
     struct outage database;
     struct tally_stats stats;
     struct tally_error failure; // code 0: none. Set by callbacks, which cannot return it
@@ -117,6 +118,8 @@ MUST_CHECK int consumer_wait(struct tally *t, struct outage *o, const struct tal
 // The same without the wait, for what the loop tries again.
 int consumer_outage(struct tally *t, struct outage *o, const struct tally_error *error);
 void consumer_restored(struct outage *o);
+// TALLY_KAFKA: no broker answers. With librdkafka's reason where it gave one.
+int consumer_no_broker(const struct tally *t, rd_kafka_resp_err_t rc, struct tally_error *error);
 
 // Claims what is pending and due, and has librdkafka fetch it.
 void partition_claim_due(struct tally *t);

@@ -146,12 +146,14 @@ static void on_kafka_error(rd_kafka_t *rk, int code, const char *why, void *opaq
     (void)rk;
     struct tally *t = opaque;
     struct tally_error error;
-    tally_error_set(&error, TALLY_KAFKA, "broker: %s", why);
     if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION) {
         tally_error_set(&error, TALLY_INVALID, "the broker refuses our credentials: %s", why);
         consumer_fail(t, &error);
     } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        consumer_no_broker(t, RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, &error);
         consumer_outage(t, &t->kafka, &error);
+    } else {
+        snprintf(t->kafka_why, sizeof t->kafka_why, "%s", why);
     }
 }
 
@@ -269,7 +271,7 @@ static int keep_addresses(struct tally *t, const struct rd_kafka_metadata *all,
 }
 
 // TALLY_KAFKA: not now.
-static int look_for_topic(struct tally *t, const char *name, bool *ret_is_unknown,
+static int look_for_topic(struct tally *t, const char *name, int call_ms, bool *ret_is_unknown,
                           struct tally_error *error)
 {
     const struct rd_kafka_metadata *all;
@@ -277,12 +279,12 @@ static int look_for_topic(struct tally *t, const char *name, bool *ret_is_unknow
     *ret_is_unknown = false;
     if (!handle)
         return tally_error_set(error, TALLY_INVALID, "\"%s\" is no topic's name", name);
-    rd_kafka_resp_err_t rc =
-        t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, consumer_call_ms(t));
+    rd_kafka_resp_err_t rc = t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, call_ms);
     t->k.rd_kafka_topic_destroy(handle);
+    // What the error callback knows: wrong credentials, the reason why nobody answers.
+    t->k.rd_kafka_poll(t->consumer, 0);
     if (rc)
-        return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers: %s",
-                               t->o.bootstrap, t->k.rd_kafka_err2str(rc));
+        return consumer_no_broker(t, rc, error);
     rc = all->topic_cnt == 1 ? all->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     int kept = keep_addresses(t, all, error);
     t->k.rd_kafka_metadata_destroy(all);
@@ -304,13 +306,18 @@ static int reach_topic(struct tally *t, const char *name, struct tally_error *er
     int64_t unknown_since = 0;
     int result;
     bool is_unknown;
-    while ((result = look_for_topic(t, name, &is_unknown, error)) == TALLY_KAFKA) {
+    // A short question first: a broker that refuses our credentials says so to librdkafka at once,
+    // and leaves the question without an answer.
+    result = look_for_topic(t, name, CONSUMER_ID_CALL_MS, &is_unknown, error);
+    if (result == TALLY_KAFKA && !is_unknown && !t->failure.code)
+        result = look_for_topic(t, name, consumer_call_ms(t), &is_unknown, error);
+    for (; result == TALLY_KAFKA;
+         result = look_for_topic(t, name, consumer_call_ms(t), &is_unknown, error)) {
         int64_t now = consumer_now_ms();
         if (!is_unknown || !unknown_since)
             unknown_since = is_unknown ? now : 0;
         else if (now - unknown_since >= CONSUMER_UNKNOWN_MS)
             return error->code = TALLY_INVALID;
-        t->k.rd_kafka_poll(t->consumer, 0); // what the error callback knows (credentials)
         if (t->failure.code || consumer_wait(t, &t->kafka, error) < 0) {
             *error = t->failure;
             return t->failure.code;

@@ -58,9 +58,9 @@ static int read_headers(struct tally *t, const rd_kafka_message_t *m, size_t *re
         t->headers = more;
         t->cap_headers = count;
     }
-    while (n < count && t->k.rd_kafka_header_get_all(
-                            all, n, &t->headers[n].name, &t->headers[n].value,
-                            &t->headers[n].len) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    while (n < count &&
+           t->k.rd_kafka_header_get_all(all, n, &t->headers[n].name, &t->headers[n].value,
+                                        &t->headers[n].len) == RD_KAFKA_RESP_ERR_NO_ERROR)
         n++;
     *ret_n = n;
     return 0;
