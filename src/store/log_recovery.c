@@ -577,7 +577,7 @@ static int open_all(struct opening *o)
     if (r == 0 && is_there)
         r = load_epochs(o);
     if (r == 0)
-        r = log_clean_recover(l, o->report->text, sizeof o->report->text);
+        r = log_clean_recover(l, o->args->log_start, o->report->text, sizeof o->report->text);
     read_checkpoint(o);
     if (r == 0 && is_there)
         r = list_segments(o);
