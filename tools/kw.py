@@ -430,7 +430,7 @@ def read_blocks(path, keys):
 
 
 CONFIG_KEYS = ("scope", "type", "default", "range", "values", "synonym", "doc")
-CONFIG_SCOPES = ("broker", "topic", "group", "ignored")
+CONFIG_SCOPES = ("broker", "topic", "group", "ignored", "dynamic")
 CONFIG_TYPES = ("int", "long", "bool", "string", "list", "double")
 CAUSE_KEYS = ("class", "meaning", "advice", "drill")
 

@@ -297,6 +297,8 @@ struct str config_text(const struct config_view *v, const struct config_def *d, 
 
 bool config_is_dynamic(const struct config_def *d)
 {
+    if (d->scopes & CONFIG_SCOPE_IGNORED)
+        return d->scopes & CONFIG_SCOPE_DYNAMIC;
     if (d->scopes != CONFIG_SCOPE_BROKER)
         return true;
     for (size_t i = 0; i < CONFIG_COUNT; i++)

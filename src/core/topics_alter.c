@@ -27,6 +27,10 @@ static int32_t strspn_digits(struct str s)
 static enum kerr find_target(const struct topics *ts, int8_t type, struct str name, struct arena *a,
                              struct target *ret, const char **ret_why)
 {
+    if (type == RESOURCE_TOPIC && name.len <= 0) {
+        *ret_why = "Default topic resources are not allowed.";
+        return KERR_INVALID_REQUEST;
+    }
     if (type == RESOURCE_TOPIC) {
         const struct topic *t = topics_by_name(ts, name);
         enum kerr e = t ? KERR_NONE : topic_name_check(name);
@@ -86,7 +90,7 @@ static enum kerr check_one(const struct target *t, struct str name, struct str v
         return t->scope == CONFIG_SCOPE_BROKER ? KERR_INVALID_REQUEST : KERR_INVALID_CONFIG;
     }
     const struct config_def *d = config_def_find_str(name);
-    if (c == CONFIG_OK && t->scope == CONFIG_SCOPE_BROKER && !config_is_dynamic(d)) {
+    if (t->scope == CONFIG_SCOPE_BROKER && !config_is_dynamic(d)) {
         *ret_why = arena_printf(a, "Cannot update these configs dynamically: [%s]", d->name);
         return KERR_INVALID_REQUEST;
     }

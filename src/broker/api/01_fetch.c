@@ -301,8 +301,8 @@ static struct fetch *fetch_new(struct request *r, size_t n)
 void api_fetch(struct request *r)
 {
     const struct fetch_request *req = r->body;
-    // A session of another run: only a full fetch can begin anew.
-    if (req->session_id != 0 && req->session_epoch > SESSION_EPOCH_FULL) {
+    // A session that there is not: only a full fetch can begin anew.
+    if (req->session_epoch != SESSION_EPOCH_FULL && req->session_epoch != SESSION_EPOCH_FINAL) {
         struct fetch_response *resp = request_response(r);
         resp->error_code = KERR_FETCH_SESSION_ID_NOT_FOUND;
         request_reply_now(r, resp);

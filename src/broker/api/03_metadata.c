@@ -3,6 +3,7 @@
 //
 // Kafka answers the request that makes a topic with UNKNOWN_TOPIC_OR_PARTITION, and the client asks
 // again. Here the topic is there at once, so the answer says so: it leaves when that is durable.
+#include "base/map.h"
 #include "broker/api/api.h"
 #include "broker/api/find.h"
 
@@ -99,6 +100,21 @@ static void fill_all(struct request *r, struct metadata_response *resp)
     }
 }
 
+// Who asks twice is answered once.
+static void fill_named(struct request *r, struct metadata_response *resp)
+{
+    const struct metadata_request *req = r->body;
+    resp->topics = arena_array(r->arena, (size_t)req->n_topics, sizeof *resp->topics);
+    struct map *seen = map_new();
+    for (int32_t i = 0; i < req->n_topics && arena_used(r->arena) <= ANSWER_MAX_BYTES; i++) {
+        const struct metadata_request_topic *t = &req->topics[i];
+        struct bytes key = uuid_is_zero(t->topic_id) ? key_str(t->name) : key_uuid(&t->topic_id);
+        if (!map_put(seen, key, resp))
+            fill_asked(r, t, &resp->topics[resp->n_topics++]);
+    }
+    map_free(seen);
+}
+
 void api_metadata(struct request *r)
 {
     const struct metadata_request *req = r->body;
@@ -118,9 +134,7 @@ void api_metadata(struct request *r)
         fill_all(r, resp);
     } else {
         make_missing(r);
-        resp->topics = arena_array(r->arena, (size_t)req->n_topics, sizeof *resp->topics);
-        for (int32_t i = 0; i < req->n_topics && arena_used(r->arena) <= ANSWER_MAX_BYTES; i++)
-            fill_asked(r, &req->topics[i], &resp->topics[resp->n_topics++]);
+        fill_named(r, resp);
     }
     request_reply(r, resp);
 }

@@ -96,11 +96,36 @@ static void fill(struct page *page, struct str name, int32_t first)
                                                               : KERR_INVALID_TOPIC_EXCEPTION;
 }
 
+// Who asks for topics by name goes on at one of them.
+static bool cursor_is_good(const struct describe_topic_partitions_request *req)
+{
+    bool found = req->n_topics <= 0;
+    for (int32_t i = 0; !found && i < req->n_topics; i++)
+        found = str_eq(req->topics[i].name, req->cursor->topic_name);
+    return found && req->cursor->partition_index >= 0;
+}
+
+// The answer has no error of its own: each topic bears it.
+static void refuse(struct request *r)
+{
+    const struct describe_topic_partitions_request *req = r->body;
+    struct describe_topic_partitions_response *resp = request_response(r);
+    size_t n = req->n_topics > 0 ? (size_t)req->n_topics : 0;
+    resp->topics = arena_array(r->arena, n, sizeof *resp->topics);
+    for (size_t i = 0; i < n; i++) {
+        struct describe_topic_partitions_response_topic *out = &resp->topics[resp->n_topics++];
+        describe_topic_partitions_response_topic_init(out);
+        out->name = req->topics[i].name;
+        out->error_code = KERR_INVALID_REQUEST;
+    }
+    request_reply(r, resp);
+}
+
 void api_describe_topic_partitions(struct request *r)
 {
     const struct describe_topic_partitions_request *req = r->body;
-    if (req->cursor && req->cursor->partition_index < 0) {
-        request_reply(r, request_error_response(r, KERR_INVALID_REQUEST));
+    if (req->cursor && !cursor_is_good(req)) {
+        refuse(r);
         return;
     }
     struct config_view v = broker_view(r->broker);

@@ -14,12 +14,16 @@ import expected
 import scripts_admin
 import scripts_data
 import scripts_group
+import scripts_members
+import scripts_offsets
+import scripts_settings
+import scripts_topics
 from kafka_wire import Closed
 from recording import Recording, both, ranges
 
 MAX_SHOWN = 160  # characters of a value
 SCRIPTS = {}
-for module in (scripts_admin, scripts_data, scripts_group):
+for module in (scripts_admin, scripts_data, scripts_group, scripts_members, scripts_offsets, scripts_settings, scripts_topics):
     SCRIPTS.update({name: f for name, f in vars(module).items()
                     if callable(f) and name.startswith("script_")})
 
