@@ -1,11 +1,12 @@
 """Differences that are meant: (script, step, path of the field, why). Patterns are searched for."""
 
+_SHOWN = "create_topics|create_edges|collisions|describe_configs|sources"
 _REMOTE = r"\[(remote\.|local\.|follower\.|leader\.)"
 
 DIFFERENCES = [
-    ("create_topics|create_edges|collisions|describe_configs|sources", "", _REMOTE,
+    (_SHOWN, "", _REMOTE,
      "one node without tiers has no settings of replicas and tiers"),
-    ("create_topics|create_edges|collisions|describe_configs|sources", "", r"\[min.insync.replicas\].ConfigSource",
+    (_SHOWN, "", r"\[min.insync.replicas\].ConfigSource",
      "a new Apache Kafka sets it as a default of the cluster; here it is the built-in default"),
     ("create_topics", "only validated", "TopicId", "no id is made up for a topic that is not made"),
     ("metadata", "makes it", "ErrorCode|Partitions",

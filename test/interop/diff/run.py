@@ -23,7 +23,8 @@ from recording import Recording, both, ranges
 
 MAX_SHOWN = 160  # characters of a value
 SCRIPTS = {}
-for module in (scripts_admin, scripts_data, scripts_group, scripts_members, scripts_offsets, scripts_settings, scripts_topics):
+for module in (scripts_admin, scripts_data, scripts_group, scripts_members, scripts_offsets,
+               scripts_settings, scripts_topics):
     SCRIPTS.update({name: f for name, f in vars(module).items()
                     if callable(f) and name.startswith("script_")})
 
