@@ -9,6 +9,9 @@
 
 // So long may a pass of the loop after pass find new input before timers fire all the same.
 #define BUSY_PASSES_MAX 32
+// What comes right behind a batch that is to be synced joins its sync, which takes a thousand times
+// longer than the look at the sockets that finds it: so many passes that find input a sync waits.
+#define SYNC_PASSES_MAX 4
 // How long a stop waits for answers that are being sent or synced.
 #define STOP_GRACE_MS 2000
 // What was sent since the ledger's last snapshot is not known after a crash.
@@ -223,15 +226,9 @@ static void free_conns(struct broker *b)
 {
     LIST_EACH (at, &b->conns) {
         struct channel *c = LIST_ITEM(at, struct channel, node);
-        struct request *r = &c->request;
-        if (c->is_asking)
-            channel_abandon(r);
-        kw_out_free(&r->out);
-        arena_free(r->arena);
-        free(c->ranges);
-        free(c->client_id);
-        free(c->software);
-        free(c);
+        LIST_EACH (asking, &c->asking)
+            channel_abandon(b, LIST_ITEM(asking, struct request, line));
+        channel_free(c);
     }
 }
 
@@ -444,7 +441,7 @@ int broker_timeout_ms(struct broker *b)
 {
     if (b->failure || (b->phase == PHASE_CLOSING && !b->is_syncing) || !list_is_empty(&b->woken))
         return 0;
-    if (partitions_has_work(b->partitions))
+    if (partitions_has_work(b->partitions) || b->sync_passes > 0)
         return 0;
     uint64_t due = next_due_ms(b);
     if (b->phase == PHASE_DRAINING && b->cut_ms < due)
@@ -530,6 +527,15 @@ static void housekeeping(struct broker *b)
     }
 }
 
+// The end of a pass for the logs.
+static void flush_logs(struct broker *b, bool input_was_empty)
+{
+    bool holds = !input_was_empty && b->sync_passes < SYNC_PASSES_MAX;
+    partitions_hold_syncs(b->partitions, holds);
+    partitions_flush(b->partitions, b->wall_ms);
+    b->sync_passes = holds && partitions_wants_sync(b->partitions) ? b->sync_passes + 1 : 0;
+}
+
 // Timers must not overtake input that came before them: after a stall everything that waits in
 // the sockets is taken first. Input without end must not keep timers off for ever either.
 static bool timers_may_fire(struct broker *b, bool input_was_empty)
@@ -558,9 +564,7 @@ void broker_stop(struct broker *b)
         net_unlisten(b->config.net, LIST_ITEM(at, struct listener_address, node)->listener);
     LIST_EACH (at, &b->conns) {
         struct channel *c = LIST_ITEM(at, struct channel, node);
-        struct request *r = &c->request;
-        if (c->is_asking && r->stage == REQUEST_WORKING && r->on_hurry)
-            r->on_hurry(r);
+        channel_hurry(c);
     }
 }
 
@@ -568,9 +572,12 @@ static bool has_unfinished(struct broker *b)
 {
     LIST_EACH (at, &b->conns) {
         struct channel *c = LIST_ITEM(at, struct channel, node);
-        bool is_produce = c->is_asking && c->request.api->key == API_PRODUCE;
-        if (is_produce || (c->is_asking && c->request.stage == REQUEST_HELD) ||
-            net_is_sending(b->config.net, c->id))
+        LIST_EACH (asking, &c->asking) {
+            const struct request *r = LIST_ITEM(asking, struct request, line);
+            if (r->api->key == API_PRODUCE || r->stage == REQUEST_HELD)
+                return true;
+        }
+        if (net_is_sending(b->config.net, c->id))
             return true;
     }
     return false;
@@ -647,7 +654,7 @@ void broker_step(struct broker *b, bool input_was_empty)
     }
     if (!b->failure) {
         offsets_topic_step(b->offsets);
-        partitions_flush(b->partitions, b->wall_ms);
+        flush_logs(b, input_was_empty);
         dispatch_fire_woken(b);
         if (b->phase != PHASE_CLOSING) {
             (void)commit_ledger(b, false);

@@ -55,6 +55,7 @@ static bool on_open(void *user, uint64_t id, const struct net_peer *peer)
     c->software = str_dup(STR_EMPTY);
     struct listener_address *l = listener_of(b, peer->listener);
     c->instance = l ? l->instance : "";
+    list_init(&c->asking);
     list_append(&b->conns, &c->node);
     map_put(b->by_conn, key_u64(&id), c);
     log_event(b->config.log, LOG_DEBUG, "connection %" PRIu64 " from %s:%u opened", id, peer->host,
@@ -77,7 +78,13 @@ static void conn_drop(struct broker *b, struct channel *c, const char *format, .
     va_end(args);
     log_event(b->config.log, LOG_WARN, "connection %" PRIu64 " from %s:%u closed: %s", c->id,
               c->peer.host, c->peer.port, why);
-    net_close(b->config.net, c->id);
+    // What was answered before is still the client's.
+    net_close_after_send(b->config.net, c->id);
+}
+
+static struct request *first_asking(const struct channel *c)
+{
+    return list_is_empty(&c->asking) ? NULL : LIST_ITEM(c->asking.next, struct request, line);
 }
 
 void request_fail(struct request *r, const char *format, ...)
@@ -87,7 +94,14 @@ void request_fail(struct request *r, const char *format, ...)
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
-    conn_drop(r->broker, r->channel, "%s v%d: %s", r->api->name, r->version, why);
+    struct channel *c = r->channel;
+    if (r == first_asking(c)) {
+        conn_drop(r->broker, c, "%s v%d: %s", r->api->name, r->version, why);
+        return;
+    }
+    // Those before it get their answers.
+    r->failure = arena_printf(r->arena, "%s", why);
+    channel_send(r->broker, r);
 }
 
 // The ledger learns of a connection with its first request, and again when it turns out to be
@@ -127,9 +141,8 @@ static void take_client_id(struct broker *b, struct channel *c, struct str clien
 static struct request *request_begin(struct broker *b, struct channel *c,
                                      const struct request_header *h, const struct kw_api *api)
 {
-    struct request *r = &c->request;
-    CHECK(!c->is_asking);
     struct arena *arena = b->n_spare_arenas ? b->spare_arenas[--b->n_spare_arenas] : arena_new();
+    struct request *r = arena_alloc(arena, sizeof *r);
     *r = (struct request){
         .broker = b, .channel = c, .api = api, .version = h->api_version, .arena = arena};
     r->correlation_id = h->correlation_id;
@@ -145,28 +158,27 @@ static struct request *request_begin(struct broker *b, struct channel *c,
                               .now_ms = b->now_ms,
                               .wall_ms = b->wall_ms,
                               .fresh = broker_fresh_uuid(b)};
-    c->is_asking = true;
+    list_append(&c->asking, &r->line);
     map_put(b->by_token, key_u64(&r->asker.token), r);
     return r;
 }
 
-void channel_request_done(struct broker *b, struct request *r)
+// It stands in its own arena.
+static void request_free(struct broker *b, struct request *r)
 {
     b->waiting_bytes -= r->waiting_bytes;
     map_remove(b->by_token, key_u64(&r->asker.token));
     list_remove(&r->node);
     heap_cancel(&b->timers, &r->timer);
     kw_out_free(&r->out);
-    r->out = (struct kw_out){0};
-    r->stage = REQUEST_FREE;
-    r->channel->is_asking = false;
+    list_remove(&r->line);
     // A request that needed much leaves little behind: arena_reset keeps the first block.
-    arena_reset(r->arena);
+    struct arena *arena = r->arena;
+    arena_reset(arena);
     if (b->n_spare_arenas < ARENAS_SPARE_MAX)
-        b->spare_arenas[b->n_spare_arenas++] = r->arena;
+        b->spare_arenas[b->n_spare_arenas++] = arena;
     else
-        arena_free(r->arena);
-    r->arena = NULL;
+        arena_free(arena);
 }
 
 // An unknown api or version cannot be answered, but for ApiVersions: its answer in version 0 says
@@ -191,31 +203,71 @@ static struct request *refuse_or_begin(struct broker *b, struct channel *c,
 // many, must leave room for the others.
 static void bound_waiting(struct broker *b, struct channel *c, uint64_t token)
 {
-    struct request *r = &c->request;
-    if (!c->is_asking || r->asker.token != token || r->api->is_private)
+    struct request *r = request_by_token(b, token);
+    if (!r || r->api->is_private)
         return;
     r->waiting_bytes = arena_used(r->arena) + r->out.buf.cap;
     b->waiting_bytes += r->waiting_bytes;
     if (b->waiting_bytes > WAITING_MAX_BYTES && r->waiting_bytes > WAITING_SMALL_BYTES)
-        request_fail(r, "requests that wait fill the memory set aside for them");
+        conn_drop(b, c, "%s v%d: requests that wait fill the memory set aside for them",
+                  r->api->name, r->version);
 }
 
-static void on_frame(void *user, uint64_t id, struct bytes frame)
+// What is no Produce waits until all before it are answered, and so do those behind it: what they
+// do may be seen by each other. So does what ends the connection or changes who it is.
+static bool may_follow(const struct broker *b, const struct channel *c,
+                       const struct request_header *h)
+{
+    const struct request *last = LIST_ITEM(c->asking.prev, struct request, line);
+    bool is_tapped = last->stage == REQUEST_TAPPED || last->stage == REQUEST_TAPPED_ANSWER;
+    return h->api_key == API_PRODUCE && last->api->key == API_PRODUCE && !is_tapped &&
+           !last->drops_answer && !last->failure && !c->is_dropped && b->phase == PHASE_RUNNING &&
+           str_eq(h->client_id, str_from(c->client_id));
+}
+
+// Decodes and dispatches. False: it cannot be read, and others are to be answered before that is
+// said.
+static bool take_request(struct broker *b, struct channel *c, const struct request_header *h,
+                         struct bytes body)
+{
+    bool is_alone = list_is_empty(&c->asking);
+    struct request *r = request_begin(b, c, h, kw_api(h->api_key));
+    uint64_t token = r->asker.token;
+    r->body_bytes = body.len;
+    r->body = arena_alloc(r->arena, kw_size_in_memory(r->api->request));
+    kw_init(r->api->request, r->body);
+    const char *why = "";
+    int error = kw_decode(r->api->request, r->version, body, r->arena, r->body, &why);
+    if (error && !is_alone) {
+        request_free(b, r);
+        return false;
+    }
+    if (error)
+        request_fail(r, "%s", why);
+    else
+        dispatch(b, r);
+    bound_waiting(b, c, token);
+    return true;
+}
+
+static enum net_taken on_frame(void *user, uint64_t id, struct bytes frame)
 {
     struct broker *b = user;
     struct channel *c = channel_find(b, id);
     CHECK(c);
     broker_read_clock(b);
-    if (b->phase != PHASE_RUNNING) {
-        net_close(b->config.net, id);
-        return;
-    }
     struct request_header h;
     struct bytes body = {0};
     int error = frame_read_request(frame, &h, &body);
+    if (!list_is_empty(&c->asking) && (error || !may_follow(b, c, &h)))
+        return NET_NOT_YET;
+    if (b->phase != PHASE_RUNNING) {
+        net_close(b->config.net, id);
+        return NET_TAKEN;
+    }
     if (error == -EBADMSG) {
         conn_drop(b, c, "a frame of %zu bytes is no request", frame.len);
-        return;
+        return NET_TAKEN;
     }
     take_client_id(b, c, h.client_id);
     b->has_news = b->was_used = true;
@@ -223,20 +275,11 @@ static void on_frame(void *user, uint64_t id, struct bytes frame)
         struct request *r = refuse_or_begin(b, c, &h);
         if (r)
             dispatch(b, r);
-        return;
+        return NET_TAKEN;
     }
-    struct request *r = request_begin(b, c, &h, kw_api(h.api_key));
-    r->body_bytes = body.len;
-    r->body = arena_alloc(r->arena, kw_size_in_memory(r->api->request));
-    kw_init(r->api->request, r->body);
-    const char *why = "";
-    error = kw_decode(r->api->request, r->version, body, r->arena, r->body, &why);
-    uint64_t token = r->asker.token;
-    if (error)
-        request_fail(r, "%s", why);
-    else
-        dispatch(b, r);
-    bound_waiting(b, c, token);
+    if (!take_request(b, c, &h, body))
+        return NET_NOT_YET;
+    return h.api_key == API_PRODUCE ? NET_TAKEN_MORE : NET_TAKEN;
 }
 
 static void on_eof(void *user, uint64_t id)
@@ -244,8 +287,15 @@ static void on_eof(void *user, uint64_t id)
     struct broker *b = user;
     struct channel *c = channel_find(b, id);
     broker_read_clock(b);
-    if (c && c->is_asking && c->request.stage == REQUEST_WORKING && c->request.on_hurry)
-        c->request.on_hurry(&c->request);
+    if (c)
+        channel_hurry(c);
+}
+
+void channel_hurry(struct channel *c)
+{
+    struct request *first = first_asking(c); // a Produce does not hurry, and all others are alone
+    if (first && first->stage == REQUEST_WORKING && first->on_hurry)
+        first->on_hurry(first);
 }
 
 // What the last answers came to. An answer that the kernel never took whole cannot be read by a
@@ -256,14 +306,15 @@ static void settle_answers(struct broker *b, struct channel *c, const struct net
     // Answers are numbered by where they end.
     ledger_answer_acked(l, c->id, end->acked_bytes);
     bool was_cut = c->last_end_bytes > end->sent_bytes;
-    if (!was_cut && !c->is_asking)
+    const struct request *first = first_asking(c);
+    if (!was_cut && !first)
         return;
     for (size_t i = 0; was_cut && i < c->n_ranges; i++) {
         const struct sent_range *s = &c->ranges[i];
         ledger_answer_cut(l, c->id, c->last_end_bytes, s->topic_id, s->partition, s->from);
     }
-    int16_t api = c->is_asking ? c->request.api->key : c->last_api;
-    uint64_t token = c->is_asking ? c->request.asker.token : c->last_token;
+    int16_t api = first ? first->api->key : c->last_api;
+    uint64_t token = first ? first->asker.token : c->last_token;
     if (api == API_OFFSET_COMMIT)
         ledger_commit_unanswered(l, broker_time(b), c->id, token);
 }
@@ -299,16 +350,18 @@ static void on_close(void *user, uint64_t id, const struct net_end *end)
     broker_read_clock(b);
     log_close(b, c, end);
     settle_answers(b, c, end);
-    if (c->is_asking) {
-        channel_abandon(&c->request);
-        channel_request_done(b, &c->request);
-    }
+    LIST_EACH (at, &c->asking)
+        channel_abandon(b, LIST_ITEM(at, struct request, line));
     core_conn_closed(b->core, id);
     ledger_conn_closed(b->core->ledger, broker_time(b), id);
     tell_tap(b, c, TAP_CONN_CLOSED);
     map_remove(b->by_conn, key_u64(&id));
     list_remove(&c->node);
-    arena_free(c->request.arena);
+    channel_free(c);
+}
+
+void channel_free(struct channel *c)
+{
     free(c->ranges);
     free(c->client_id);
     free(c->software);
@@ -335,24 +388,19 @@ void channel_handlers(struct broker *b)
     net_set_handler(b->config.net, &h);
 }
 
-void channel_abandon(struct request *r)
+void channel_abandon(struct broker *b, struct request *r)
 {
     if (r->stage == REQUEST_WORKING && r->on_cancel)
         r->on_cancel(r);
     bool is_answered = r->stage == REQUEST_HELD || r->stage == REQUEST_TAPPED_ANSWER;
     if (is_answered && r->on_leave)
         r->on_leave(r, r->response, 0);
+    request_free(b, r);
 }
 
-void channel_send(struct broker *b, struct request *r)
+static void send_answer(struct broker *b, struct request *r)
 {
     struct channel *c = r->channel;
-    if (r->drops_answer) {
-        // It stays the connection's open request: an answer that never left.
-        r->stage = REQUEST_HELD;
-        net_close(b->config.net, c->id);
-        return;
-    }
     uint64_t end_bytes = net_queued(b->config.net, c->id) + kw_out_total(&r->out);
     c->n_ranges = 0;
     c->last_end_bytes = end_bytes;
@@ -363,12 +411,47 @@ void channel_send(struct broker *b, struct request *r)
     struct kw_out out = r->out;
     r->out = (struct kw_out){0};
     bool is_produce = r->api->key == API_PRODUCE;
-    channel_request_done(b, r);
+    request_free(b, r);
     if (is_produce)
         net_send_soon(b->config.net, c->id, &out);
     else
         net_send(b->config.net, c->id, &out);
     kw_out_free(&out);
+}
+
+// The first of its connection. False: it stays the first, and nothing behind it is answered.
+static bool leave(struct broker *b, struct request *r)
+{
+    struct channel *c = r->channel;
+    if (r->failure) {
+        conn_drop(b, c, "%s v%d: %s", r->api->name, r->version, r->failure);
+        return false;
+    }
+    if (r->drops_answer) {
+        // An answer that never left.
+        r->stage = REQUEST_HELD;
+        net_close(b->config.net, c->id);
+        return false;
+    }
+    if (r->has_no_answer) {
+        request_free(b, r);
+        net_skip(b->config.net, c->id);
+    } else {
+        send_answer(b, r);
+    }
+    return true;
+}
+
+void channel_send(struct broker *b, struct request *r)
+{
+    struct channel *c = r->channel;
+    r->stage = REQUEST_IN_LINE;
+    list_remove(&r->node); // of those that are held
+    heap_cancel(&b->timers, &r->timer);
+    for (bool is_next = true; is_next;) {
+        struct request *first = first_asking(c);
+        is_next = first && first->stage == REQUEST_IN_LINE && leave(b, first);
+    }
 }
 
 void request_sending(struct request *r, struct uuid topic_id, int32_t partition,

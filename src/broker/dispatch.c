@@ -195,10 +195,8 @@ void request_reply_now(struct request *r, void *response)
 
 void request_no_reply(struct request *r)
 {
-    struct broker *b = r->broker;
-    uint64_t conn = r->asker.conn;
-    channel_request_done(b, r);
-    net_skip(b->config.net, conn);
+    r->has_no_answer = true;
+    channel_send(r->broker, r);
 }
 
 void request_wait(struct request *r, uint64_t due_ms)

@@ -50,14 +50,13 @@ struct channel {
     struct list node; // in broker.conns
     uint64_t id;
     struct net_peer peer;
-    char host[52];        // "/127.0.0.1"
-    char *client_id;      // owned, of the last request
-    char *software;       // owned, "" until ApiVersions v3+
-    const char *instance; // of its listener, "" when none
-    bool is_known;        // the ledger was told
-    bool is_dropped;      // conn_drop() said why
-    bool is_asking;       // request is in use
-    struct request request;
+    char host[52];             // "/127.0.0.1"
+    char *client_id;           // owned, of the last request
+    char *software;            // owned, "" until ApiVersions v3+
+    const char *instance;      // of its listener, "" when none
+    bool is_known;             // the ledger was told
+    bool is_dropped;           // conn_drop() said why
+    struct list asking;        // requests without an answer, in the order in which they came
     uint64_t last_end_bytes;   // of the last answer
     struct sent_range *ranges; // owned: of the last answer
     size_t n_ranges;
@@ -102,6 +101,7 @@ struct broker {
     uint64_t now_ms;
     int64_t wall_ms;
     unsigned busy_passes; // in a row, while a timer was due
+    unsigned sync_passes; // in a row, that a sync of a log waited for more input
     uint64_t ledger_due_ms;
     bool has_news; // for the ledger, since its last snapshot
     bool was_used; // since the last look at the room on the disk
@@ -131,10 +131,13 @@ void broker_read_clock(struct broker *b);
 // channel.c
 void channel_handlers(struct broker *b);
 struct channel *channel_find(struct broker *b, uint64_t id);
-// Gives the encoded answer to the socket and frees the request.
+// The request is done with, answered or not: what there is goes to the socket when those before it
+// have gone, and the request is freed.
 void channel_send(struct broker *b, struct request *r);
-void channel_request_done(struct broker *b, struct request *r); // frees it, answered or not
-void channel_abandon(struct request *r); // it will not be answered: lets go of what it holds
+// It will not be answered: lets go of what it holds, and frees it.
+void channel_abandon(struct broker *b, struct request *r);
+void channel_free(struct channel *c);  // without requests
+void channel_hurry(struct channel *c); // what waits for more answers with what there is
 void channel_identify(struct broker *b, struct channel *c);
 void channel_set_software(struct broker *b, struct channel *c, struct str name, struct str version);
 

@@ -212,34 +212,54 @@ static void want_room(struct partition *p)
         list_append(&p->set->wants_room, &p->wants);
 }
 
-static bool holds_producer(struct append *const *gathered, size_t n, int64_t producer_id)
+// The same producer's last one in this write.
+static const struct append *before(struct append *const *gathered, size_t n, int64_t producer_id)
 {
-    for (size_t i = 0; producer_id >= 0 && i < n; i++)
-        if (gathered[i]->batch.producer_id == producer_id)
-            return true;
-    return false;
+    while (producer_id >= 0 && n-- > 0)
+        if (gathered[n]->batch.producer_id == producer_id)
+            return gathered[n];
+    return NULL;
 }
 
-// Takes from the queue what one write can hold. A producer's second batch waits for the next
-// write: it is judged by the state that the first one leaves.
+static bool continues(const struct batch *first, const struct batch *next)
+{
+    int32_t last_seq = producer_seq_add(first->base_sequence, first->last_offset_delta);
+    return next->producer_epoch == first->producer_epoch &&
+           next->base_sequence == producer_seq_add(last_seq, 1);
+}
+
+static void wait_for_room(struct partition *p, struct append *a)
+{
+    list_remove(&a->node);
+    a->state = APPEND_WAITS_ROOM;
+    list_append(&p->no_room, &a->node);
+    want_room(p);
+}
+
+// Takes from the queue what one write can hold. A producer's next batch goes on where the one
+// before it in this write ends; else it waits for the next write, to be judged by the state that
+// this one leaves. Nothing overtakes what waits for room.
 static size_t gather(struct partition *p, struct append **out)
 {
     size_t n = 0;
     int64_t records = 0;
     while (n < LOG_APPEND_MAX && !list_is_empty(&p->queued)) {
         struct append *a = LIST_ITEM(p->queued.next, struct append, node);
-        if (holds_producer(out, n, a->batch.producer_id))
-            break;
-        if (!is_fresh(p, a))
-            continue;
-        list_remove(&a->node);
+        const struct append *mine = before(out, n, a->batch.producer_id);
         int64_t count = (int64_t)a->batch.last_offset_delta + 1;
-        if (!log_has_room(p->log, records + count)) {
-            a->state = APPEND_WAITS_ROOM;
-            list_append(&p->no_room, &a->node);
-            want_room(p);
+        if (!list_is_empty(&p->no_room)) {
+            wait_for_room(p, a);
             continue;
         }
+        if (mine && !continues(&mine->batch, &a->batch))
+            break;
+        if (!mine && !is_fresh(p, a))
+            continue;
+        if (!log_has_room(p->log, records + count)) {
+            wait_for_room(p, a);
+            continue;
+        }
+        list_remove(&a->node);
         records += count;
         out[n++] = a;
     }
@@ -290,7 +310,7 @@ void partition_flush(struct partition *p, int64_t wall_ms)
     write_queued(p, wall_ms);
     if (log_reserve_mark(p->log) > 0 && log_reserve_due(p->log))
         want_room(p);
-    partition_start_sync(p);
+    partition_want_sync(p);
     update_high_watermark(p);
     if (log_unchecked_bytes(p->log) >= UNSAVED_MAX_BYTES)
         partition_save(p);
@@ -318,14 +338,12 @@ static void start_sync(struct partition *p)
     p->set->n_syncing++;
 }
 
-void partition_start_sync(struct partition *p)
+// At the end of the pass at the earliest, or when there are fewer.
+void partition_want_sync(struct partition *p)
 {
     struct partitions *ps = p->set;
-    if (p->is_syncing || list_is_empty(&p->unsynced) || ps->has_failed)
-        return;
-    if (ps->n_syncing < ps->syncs_max)
-        start_sync(p);
-    else if (list_is_empty(&p->syncing))
+    bool waits = !p->is_syncing && !list_is_empty(&p->unsynced) && !ps->has_failed;
+    if (waits && list_is_empty(&p->syncing))
         list_append(&ps->sync_wanted, &p->syncing);
 }
 
@@ -340,12 +358,14 @@ static void after_sync(struct partition *p)
         if (a->end_offset <= synced)
             append_finish(a, KERR_NONE);
     }
-    partition_start_sync(p);
+    partition_want_sync(p);
     update_high_watermark(p);
 }
 
 void partitions_start_syncs(struct partitions *ps)
 {
+    if (ps->holds_syncs)
+        return;
     while (ps->n_syncing < ps->syncs_max && !list_is_empty(&ps->sync_wanted) && !ps->has_failed) {
         struct partition *p = LIST_ITEM(ps->sync_wanted.next, struct partition, syncing);
         list_remove(&p->syncing);
@@ -394,10 +414,10 @@ void partition_reserved(struct partition *p)
     log_reserved(p->log, p->reserve_upto);
     p->reserve_upto = 0;
     while (!list_is_empty(&p->no_room)) {
-        struct append *a = LIST_ITEM(p->no_room.next, struct append, node);
+        struct append *a = LIST_ITEM(p->no_room.prev, struct append, node);
         list_remove(&a->node);
         a->state = APPEND_QUEUED;
-        list_append(&p->queued, &a->node);
+        list_prepend(&p->queued, &a->node); // what came later comes after it
     }
     partition_mark_dirty(p);
 }

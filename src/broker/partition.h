@@ -58,6 +58,9 @@ bool partitions_sync_done(struct partitions *ps, uint64_t cookie, int error);
 // Writes what was appended in this pass, starts syncs, wakes watchers.
 void partitions_flush(struct partitions *ps, int64_t wall_ms);
 bool partitions_has_work(const struct partitions *ps); // the loop need not sleep; NULL is fine
+// While on, no sync is begun: what is wanted waits for more to join it.
+void partitions_hold_syncs(struct partitions *ps, bool on);
+bool partitions_wants_sync(const struct partitions *ps);
 // Gives a slice's file back at the end of this pass: the answer that holds it is on its way to
 // the socket, which takes a reference of its own.
 struct log_slice;

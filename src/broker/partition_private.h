@@ -45,7 +45,8 @@ struct partitions {
     struct list wants_room;
     struct list reserving;
     struct list syncing;
-    struct list sync_wanted; // beyond syncs_max
+    struct list sync_wanted;
+    bool holds_syncs;
     struct list unsaved;
     struct list saving;          // their turn has come
     struct list removing;        // struct removal
@@ -72,8 +73,8 @@ void partition_mark_dirty(struct partition *p);
 // Offsets were reserved: what waited for room is queued again.
 void partition_reserved(struct partition *p);
 void partition_flush(struct partition *p, int64_t wall_ms);
-void partition_start_sync(struct partition *p);
-void partitions_start_syncs(struct partitions *ps); // that had to wait for others
+void partition_want_sync(struct partition *p);
+void partitions_start_syncs(struct partitions *ps); // that are wanted, as many as may run
 void partition_wake_all(struct partition *p);
 void partition_save(struct partition *p); // writes the checkpoint of its log
 // A step of compaction ended. False: the cookie is not of one.

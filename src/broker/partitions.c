@@ -529,6 +529,16 @@ static bool has_removals(const struct partitions *ps)
            LIST_ITEM(ps->removing.next, struct removal, node)->position == 0;
 }
 
+void partitions_hold_syncs(struct partitions *ps, bool on)
+{
+    ps->holds_syncs = on;
+}
+
+bool partitions_wants_sync(const struct partitions *ps)
+{
+    return !list_is_empty(&ps->sync_wanted);
+}
+
 bool partitions_has_work(const struct partitions *ps)
 {
     return ps && (has_removals(ps) || !list_is_empty(&ps->saving));

@@ -4,8 +4,8 @@
 // A handler (src/broker/api/NN_name.c) is `void api_<name>(struct request *r)`. It ends in exactly
 // one of: request_reply(), request_reply_now(), request_no_reply(), request_fail(); or it lets the
 // request wait (the core answers its token later, or a partition's waiters do). A request lives
-// until it is answered or its connection is gone; the connection takes no other request until then,
-// so each connection has one at most.
+// until it is answered or its connection is gone. Its connection takes no other request until then,
+// but for Produce: those that come together are handled together, and answered in their order.
 
 #include "base/arena.h"
 #include "base/heap.h"
@@ -45,18 +45,21 @@ struct request {
 
     // Private to channel.c, dispatch.c and commit.c.
     enum request_stage {
-        REQUEST_FREE,
         REQUEST_TAPPED, // held back by the tap before it was dispatched
         REQUEST_WORKING,
         REQUEST_TAPPED_ANSWER, // held back by the tap after it was answered
         REQUEST_HELD,          // answered, waiting for the journal
+        REQUEST_IN_LINE,       // done, but one that came before it is not
     } stage;
+    struct list line; // in channel.asking
     struct list node; // in broker.woken while it works, in broker.held once answered
     struct timer timer;
     void *response;       // for on_leave
     struct kw_out out;    // the encoded answer
     uint64_t position;    // of the journal, that it waits for
     bool drops_answer;    // TAP_DROP of a response
+    bool has_no_answer;   // request_no_reply()
+    const char *failure;  // request_fail() while others were before it
     size_t waiting_bytes; // its part of broker.waiting_bytes
 };
 

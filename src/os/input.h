@@ -21,7 +21,8 @@
 
 struct input {
     uint8_t *buf; // owned; NULL with cap 0
-    size_t at;    // of the first frame
+    size_t at;    // of the first frame that is not done with
+    size_t next;  // of the first that was not given out; while that is not `at`, nothing moves
     size_t len;   // up to where it is filled
     size_t cap;
     bool is_written_off; // not counted among what is held
@@ -36,14 +37,18 @@ struct input_pool {
 
 void input_pool_trim(struct input_pool *p); // frees the spare ones
 
-size_t input_frame_size(const struct input *in); // with its length of 4 bytes; 0: not known yet
+// Of the next frame, with its length of 4 bytes; 0: not known yet.
+size_t input_frame_size(const struct input *in);
 bool input_has_frame(const struct input *in);
-struct bytes input_frame(const struct input *in); // the first, without its length
-// Makes room for at least one more byte behind len. Memory grows with what has really arrived.
+struct bytes input_give(struct input *in);                  // the next frame, without its length
+void input_take_back(struct input *in, struct bytes frame); // the last one given, after all
+// Makes room for at least one more byte behind len, when no frame is given out. Memory grows with
+// what has really arrived.
 // 0 or -ENOBUFS when all connections together would hold more than max_bytes.
 MUST_USE int input_room(struct input_pool *p, struct input *in);
-void input_take(struct input_pool *p, struct input *in);   // the first frame is done with
-void input_settle(struct input_pool *p, struct input *in); // no more is to be read for now
+void input_take(struct input_pool *p, struct input *in); // the first frame given out is done with
+// No more is to be read for now: what is not needed goes, when no frame is given out.
+void input_settle(struct input_pool *p, struct input *in);
 // Will be freed soon: counts as if it were.
 void input_write_off(struct input_pool *p, struct input *in);
 void input_free(struct input_pool *p, struct input *in);

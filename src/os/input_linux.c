@@ -51,24 +51,35 @@ void input_free(struct input_pool *p, struct input *in)
     *in = (struct input){0};
 }
 
-size_t input_frame_size(const struct input *in)
+static size_t size_at(const struct input *in, size_t at)
 {
-    if (in->len - in->at < 4)
-        return 0;
-    const uint8_t *b = in->buf + in->at;
+    const uint8_t *b = in->buf + at;
     uint32_t len = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
     return (size_t)len + 4;
+}
+
+size_t input_frame_size(const struct input *in)
+{
+    return in->len - in->next < 4 ? 0 : size_at(in, in->next);
 }
 
 bool input_has_frame(const struct input *in)
 {
     size_t size = input_frame_size(in);
-    return size > 0 && in->len - in->at >= size;
+    return size > 0 && in->len - in->next >= size;
 }
 
-struct bytes input_frame(const struct input *in)
+struct bytes input_give(struct input *in)
 {
-    return (struct bytes){in->buf + in->at + 4, input_frame_size(in) - 4};
+    struct bytes frame = {in->buf + in->next + 4, input_frame_size(in) - 4};
+    in->next += frame.len + 4;
+    return frame;
+}
+
+void input_take_back(struct input *in, struct bytes frame)
+{
+    in->next -= frame.len + 4;
+    CHECK(in->buf + in->next + 4 == frame.ptr);
 }
 
 // The first that is long enough, from the last one given back: that is what the caches hold.
@@ -109,6 +120,7 @@ static int move(struct input_pool *p, struct input *in, size_t cap, size_t wante
 
 int input_room(struct input_pool *p, struct input *in)
 {
+    CHECK(in->next == in->at);
     size_t size = input_frame_size(in), len = in->len - in->at;
     if (in->cap == 0) {
         size_t left = p->bytes < p->max_bytes ? p->max_bytes - p->bytes : 0;
@@ -118,7 +130,7 @@ int input_room(struct input_pool *p, struct input *in)
     bool fits = size <= in->cap && in->cap > INPUT_SMALL_BYTES;
     if (in->at > 0 && (in->len == in->cap || in->cap - in->at < size) && len < in->cap) {
         memmove(in->buf, in->buf + in->at, len);
-        in->at = 0;
+        in->at = in->next = 0;
         in->len = len;
     }
     if (in->len < in->cap && (fits || size == 0))
@@ -132,6 +144,8 @@ int input_room(struct input_pool *p, struct input *in)
 
 void input_settle(struct input_pool *p, struct input *in)
 {
+    if (in->next != in->at)
+        return;
     size_t len = in->len - in->at;
     if (len == 0)
         input_free(p, in);
@@ -141,6 +155,7 @@ void input_settle(struct input_pool *p, struct input *in)
 
 void input_take(struct input_pool *p, struct input *in)
 {
-    in->at += input_frame_size(in);
+    CHECK(in->at < in->next);
+    in->at += size_at(in, in->at);
     input_settle(p, in);
 }

@@ -1,14 +1,19 @@
 #pragma once
 // Sockets that carry length-prefixed frames, and the loop that drives everything.
 //
-// One request of a connection at a time: after on_frame() a connection is mute until net_send()
-// or net_skip(), and the next frame is delivered only when the answer was handed to the kernel,
-// but for a few small ones (net_send_soon()). So the output that waits for a slow reader is one
-// answer at most. No callback is ever run from inside a net_*() call other than net_run_once().
+// The requests of a connection are answered in their order, each by one net_send() or net_skip().
+// Those that are there already are given out together, as far as on_frame() takes them (then
+// NET_OPEN_MAX are unanswered at most); nothing more is read before all of them are answered, and
+// none is given out while an answer waits for the socket. So what a connection can make us hold is
+// one input buffer, and the output that waits for a slow reader the answers to these. No callback
+// is ever run from inside a net_*() call other than net_run_once().
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "wire/codec.h"
+
+// Frames of one connection that were given out and are not answered.
+#define NET_OPEN_MAX 32
 
 struct net;
 struct clock;
@@ -49,12 +54,19 @@ struct net_end {
     uint64_t acked_bytes; // of these, acknowledged by the other kernel (TCP_INFO), at most
 };
 
+enum net_taken {
+    NET_TAKEN,      // another may come when this one is answered
+    NET_TAKEN_MORE, // the next may come at once
+    NET_NOT_YET,    // give it again when one of those before it is answered; there is one
+};
+
 struct net_handler {
     void *user;
     // A new connection; ids are never used twice in one run. False closes it (no on_close).
     bool (*on_open)(void *user, uint64_t conn, const struct net_peer *peer);
-    // A whole frame without its length. Stays valid until net_send(), net_skip() or on_close().
-    void (*on_frame)(void *user, uint64_t conn, struct bytes frame);
+    // A whole frame without its length. Stays valid until net_send() or net_skip() for it, or
+    // on_close(), once it was taken.
+    enum net_taken (*on_frame)(void *user, uint64_t conn, struct bytes frame);
     // The peer will send nothing more, but a request of it is still being worked on. What waits
     // for more data (a parked Fetch) may as well be answered now. The answer is still sent.
     void (*on_eof)(void *user, uint64_t conn);
@@ -76,16 +88,16 @@ MUST_USE int net_listen(struct net *n, const char *host, uint16_t port, int *ret
                         uint16_t *ret_port);
 void net_unlisten(struct net *n, int listener); // its connections live on
 
-// Answers with *out, a whole frame with its size (wire/frame.h). Its content is taken and *out
-// left empty; the connection then takes its next frame. Returns the number of bytes handed to this
-// connection in its life once this answer is complete: compare with net_end.acked_bytes. 0 when it
-// is gone. Each splice's file is referenced until it was sent (disk_file_ref).
+// Answers the first request that has no answer yet with *out, a whole frame with its size
+// (wire/frame.h). Its content is taken and *out left empty. Returns the number of bytes handed to
+// this connection in its life once this answer is complete: compare with net_end.acked_bytes. 0
+// when it is gone. Each splice's file is referenced until it was sent (disk_file_ref).
 uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out);
-// The same, for an answer that nobody is told about when it leaves (Produce): while whole frames of
-// this connection wait to be handled it may wait a little for their answers, and all leave in one
-// write.
+// The same, for an answer that nobody is told about when it leaves (Produce): while other frames of
+// this connection are there it waits for their answers, until the next net_run_once() at most, and
+// all leave in one write.
 uint64_t net_send_soon(struct net *n, uint64_t conn, struct kw_out *out);
-void net_skip(struct net *n, uint64_t conn);  // no answer (acks=0); takes the next frame
+void net_skip(struct net *n, uint64_t conn);  // the first has no answer (acks=0)
 void net_close(struct net *n, uint64_t conn); // what is not written is lost; on_close() follows
 // Closes after what net_send() was given has been written.
 void net_close_after_send(struct net *n, uint64_t conn);

@@ -25,8 +25,6 @@
 #define ACCEPT_MAX 64
 // Read from one connection in one pass, for the same reason.
 #define READ_MAX_BYTES (1u << 20)
-// Answers of one connection that wait for the next one, so that all leave together.
-#define CORKED_MAX 8
 #define IDLE_CHECK_MS 1000
 #define IDLE_WAIT_MAX_MS 60000
 // Input buffers are kept so long after the last input.
@@ -83,7 +81,7 @@ static void epoll_set(struct net *n, struct slot *s, int op, uint32_t events)
 
 static bool has_output(const struct conn *c)
 {
-    return c->is_sending || c->n_corked > 0;
+    return c->is_sending || c->is_corked;
 }
 
 static void out_free(struct net *n, struct conn *c)
@@ -159,7 +157,7 @@ static int flush_all(struct conn *c)
 static void uncork(struct conn *c)
 {
     list_remove(&c->corked);
-    c->n_corked = 0;
+    c->is_corked = false;
     c->is_sending = true;
 }
 
@@ -167,7 +165,7 @@ static void conn_die(struct net *n, struct conn *c, enum net_reason reason)
 {
     if (c->is_dying)
         return;
-    if (c->n_corked > 0) {
+    if (c->is_corked) {
         // These would have left long ago.
         uncork(c);
         (void)flush_all(c);
@@ -205,7 +203,7 @@ static bool input_make_room(struct net *n, struct conn *c)
         }
         conn_die(n, most, NET_CLOSED_FULL);
         // A frame that is being worked on must stay until on_close().
-        if (most->is_mute)
+        if (most->n_open > 0)
             input_write_off(&n->input, &most->in);
         else
             input_free(&n->input, &most->in);
@@ -245,7 +243,13 @@ static void conn_read(struct net *n, struct conn *c)
 
 static bool can_read(const struct conn *c)
 {
-    return !c->is_mute && !c->is_sending && !c->is_dying && list_is_empty(&c->ready);
+    return c->n_open == 0 && !c->is_sending && !c->is_dying && list_is_empty(&c->ready);
+}
+
+static bool can_give(const struct net *n, const struct conn *c)
+{
+    return c->n_open < NET_OPEN_MAX && !c->is_sending && !c->is_dying && input_has_frame(&c->in) &&
+           input_frame_size(&c->in) - 4 <= n->limits.max_frame_bytes;
 }
 
 static void conn_arm(struct net *n, struct conn *c)
@@ -267,7 +271,10 @@ static void conn_arm(struct net *n, struct conn *c)
 // Another frame may come now.
 static void conn_next(struct net *n, struct conn *c)
 {
-    if (input_check(n, c) && !c->is_mute && input_has_frame(&c->in) && list_is_empty(&c->ready))
+    // A frame that is too long closes the connection when those before it are answered.
+    if (c->n_open == 0 && !input_check(n, c))
+        return;
+    if (can_give(n, c) && list_is_empty(&c->ready))
         list_append(&n->ready, &c->ready);
     conn_arm(n, c);
 }
@@ -335,16 +342,17 @@ static uint64_t send_out(struct net *n, struct conn *c, struct kw_out *out, bool
 {
     if (!c)
         return kw_out_clear(out), 0;
-    CHECK(c->is_mute);
+    CHECK(c->n_open > 0);
     for (size_t i = 0; i < out->n_splices; i++)
         disk_file_ref(out->splices[i].file);
     c->queued_bytes += kw_out_total(out);
     out_add(n, c, out);
-    c->is_mute = false;
+    c->n_open--;
     input_take(&n->input, &c->in);
     uint64_t end = c->queued_bytes;
-    if (is_corked && !c->is_sending && input_has_frame(&c->in) && c->n_corked < CORKED_MAX) {
-        if (c->n_corked++ == 0)
+    if (is_corked && !c->is_sending && (c->n_open > 0 || input_has_frame(&c->in))) {
+        c->is_corked = true;
+        if (list_is_empty(&c->corked))
             list_append(&n->corked, &c->corked);
         conn_next(n, c);
         return end;
@@ -365,13 +373,10 @@ uint64_t net_send_soon(struct net *n, uint64_t id, struct kw_out *out)
     return send_out(n, conn_find(n, id), out, true);
 }
 
-// Nothing of these connections will be worked on in this pass: their answers leave now.
 static void flush_corked(struct net *n)
 {
     LIST_EACH (at, &n->corked) {
         struct conn *c = LIST_ITEM(at, struct conn, corked);
-        if (!list_is_empty(&c->ready))
-            continue;
         uncork(c);
         conn_flush(n, c);
     }
@@ -382,8 +387,8 @@ void net_skip(struct net *n, uint64_t id)
     struct conn *c = conn_find(n, id);
     if (!c)
         return;
-    CHECK(c->is_mute);
-    c->is_mute = false;
+    CHECK(c->n_open > 0);
+    c->n_open--;
     input_take(&n->input, &c->in);
     conn_next(n, c);
 }
@@ -609,7 +614,7 @@ void net_free(struct net *n)
 // Once for each request that is being worked on.
 static void tell_eof(struct net *n, struct conn *c)
 {
-    if (!c->at_eof || !c->is_mute || c->was_told_eof || c->is_dying)
+    if (!c->at_eof || c->n_open == 0 || c->was_told_eof || c->is_dying)
         return;
     c->was_told_eof = true;
     n->handler.on_eof(n->handler.user, c->id);
@@ -638,6 +643,30 @@ static void conn_event(struct net *n, struct conn *c, uint32_t events)
     conn_arm(n, c);
 }
 
+// What is there goes out together, as far as it is taken.
+static int give_frames(struct net *n, struct conn *c)
+{
+    int count = 0;
+    enum net_taken taken = NET_TAKEN_MORE;
+    while (taken == NET_TAKEN_MORE && can_give(n, c) && count < NET_OPEN_MAX) {
+        struct bytes frame = input_give(&c->in);
+        c->n_open++;
+        taken = n->handler.on_frame(n->handler.user, c->id, frame);
+        if (taken == NET_NOT_YET) {
+            c->n_open--;
+            input_take_back(&c->in, frame);
+            CHECK(c->n_open > 0);
+        } else {
+            c->was_told_eof = false;
+            count++;
+        }
+    }
+    // One that was answered at once has asked for what came after it, and that may be gone by now.
+    if (!can_give(n, c))
+        list_remove(&c->ready);
+    return count;
+}
+
 static int deliver_ready(struct net *n)
 {
     // Those that become ready while these are handled have to wait for the next pass.
@@ -652,15 +681,12 @@ static int deliver_ready(struct net *n)
     while (!list_is_empty(&now)) {
         struct conn *c = LIST_ITEM(now.next, struct conn, ready);
         list_remove(&c->ready);
-        c->is_mute = true;
-        c->was_told_eof = false;
         c->active_ms = now_ms(n);
         list_remove(&c->slot.node);
         list_append(&n->conns, &c->slot.node);
+        count += give_frames(n, c);
         conn_arm(n, c);
-        n->handler.on_frame(n->handler.user, c->id, input_frame(&c->in));
         tell_eof(n, c);
-        count++;
     }
     return count;
 }
@@ -675,7 +701,7 @@ static void close_idle(struct net *n)
         struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
         if (now - c->active_ms < n->limits.idle_ms)
             return;
-        if (!c->is_mute)
+        if (c->n_open == 0)
             conn_die(n, c, NET_CLOSED_IDLE);
     }
 }
@@ -687,7 +713,7 @@ static int until_idle_ms(struct net *n)
         return IDLE_CHECK_MS;
     const struct conn *c = (struct conn *)(void *)LIST_ITEM(n->conns.next, struct slot, node);
     uint64_t now = now_ms(n), due = c->active_ms + n->limits.idle_ms;
-    if (c->is_mute || due < now + IDLE_CHECK_MS)
+    if (c->n_open > 0 || due < now + IDLE_CHECK_MS)
         return IDLE_CHECK_MS;
     return due - now > IDLE_WAIT_MAX_MS ? IDLE_WAIT_MAX_MS : (int)(due - now);
 }

@@ -36,7 +36,7 @@ struct conn {
     uint64_t active_ms;
 
     struct input in;
-    bool is_mute; // a frame was delivered and is not answered
+    unsigned n_open; // frames that were given out and are not answered
     bool at_eof;
     bool was_told_eof;
 
@@ -46,7 +46,7 @@ struct conn {
     uint32_t splice_done; // of the current splice
     bool is_sending;
     struct list corked; // in net.corked while `out` waits for the answers to come
-    unsigned n_corked;
+    bool is_corked;
     bool closes_after_send;
     uint64_t queued_bytes;
     uint64_t sent_bytes;

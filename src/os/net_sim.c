@@ -19,11 +19,11 @@ struct sim_conn {
     uint64_t id;
     struct net_peer peer;
     struct list arrivals;
-    struct arrival *current; // the frame being worked on
+    struct list open; // frames that were given out and are not answered
+    unsigned n_open;
     uint64_t sent;
     uint64_t acked;
     bool is_announced; // on_open has run
-    bool is_muted;
     bool is_cut;       // the client is gone
     bool eof_was_told; // on_eof has run
     bool is_closing;   // net_close()
@@ -56,8 +56,6 @@ struct net *net_new(const struct net_limits *limits, struct clock *c)
 
 static void arrival_free(struct arrival *a)
 {
-    if (!a)
-        return;
     free((void *)(uintptr_t)a->frame.ptr);
     free(a);
 }
@@ -66,7 +64,8 @@ static void conn_free(struct net *n, struct sim_conn *c)
 {
     LIST_EACH (at, &c->arrivals)
         arrival_free(LIST_ITEM(at, struct arrival, node));
-    arrival_free(c->current);
+    LIST_EACH (at, &c->open)
+        arrival_free(LIST_ITEM(at, struct arrival, node));
     list_remove(&c->node);
     map_remove(n->by_id, key_u64(&c->id));
     free(c);
@@ -121,6 +120,7 @@ uint64_t net_sim_connect(struct net *n, int listener, const char *host, uint16_t
     c->peer.port = port;
     c->peer.listener = listener;
     list_init(&c->arrivals);
+    list_init(&c->open);
     list_append(&n->conns, &c->node);
     map_put(n->by_id, key_u64(&c->id), c);
     return c->id;
@@ -159,11 +159,13 @@ bool net_sim_is_open(struct net *n, uint64_t conn)
     return c && !c->is_cut && !c->is_closing;
 }
 
-static void unmute(struct sim_conn *c)
+static void take_open(struct sim_conn *c)
 {
-    arrival_free(c->current);
-    c->current = NULL;
-    c->is_muted = false;
+    CHECK(c->n_open > 0);
+    struct arrival *first = LIST_ITEM(c->open.next, struct arrival, node);
+    list_remove(&first->node);
+    arrival_free(first);
+    c->n_open--;
 }
 
 // Puts an answer together as sendfile would: the bytes between the splices, and the files'.
@@ -197,7 +199,7 @@ uint64_t net_send(struct net *n, uint64_t conn, struct kw_out *out)
     struct bytes frame = flatten(out);
     kw_out_clear(out);
     c->sent += frame.len;
-    unmute(c);
+    take_open(c);
     if (n->peer.on_answer)
         n->peer.on_answer(n->peer.user, conn, (struct bytes){frame.ptr + 4, frame.len - 4},
                           c->sent);
@@ -213,8 +215,8 @@ uint64_t net_send_soon(struct net *n, uint64_t conn, struct kw_out *out)
 void net_skip(struct net *n, uint64_t conn)
 {
     struct sim_conn *c = find(n, conn);
-    if (c)
-        unmute(c);
+    if (c && !c->is_closing)
+        take_open(c);
 }
 
 void net_close(struct net *n, uint64_t conn)
@@ -264,6 +266,30 @@ static void end_conn(struct net *n, struct sim_conn *c)
         n->peer.on_closed(n->peer.user, id);
 }
 
+// As far as they are taken. What arrives while others are open may join them: more than the real
+// one does, so that more is tried.
+static bool give_frames(struct net *n, struct sim_conn *c)
+{
+    bool any = false;
+    enum net_taken taken = NET_TAKEN_MORE;
+    while (taken == NET_TAKEN_MORE && !c->is_closing && c->n_open < NET_OPEN_MAX &&
+           !list_is_empty(&c->arrivals)) {
+        struct arrival *a = LIST_ITEM(c->arrivals.next, struct arrival, node);
+        list_remove(&a->node);
+        list_append(&c->open, &a->node);
+        c->n_open++;
+        taken = n->handler.on_frame(n->handler.user, c->id, a->frame);
+        if (taken == NET_NOT_YET) {
+            list_remove(&a->node);
+            list_prepend(&c->arrivals, &a->node);
+            CHECK(--c->n_open > 0);
+        } else {
+            any = true;
+        }
+    }
+    return any;
+}
+
 // Does the next thing this connection has to tell; false when there is none.
 static bool step_conn(struct net *n, struct sim_conn *c)
 {
@@ -279,14 +305,9 @@ static bool step_conn(struct net *n, struct sim_conn *c)
         end_conn(n, c);
         return true;
     }
-    if (!c->is_muted && !list_is_empty(&c->arrivals)) {
-        c->current = LIST_ITEM(c->arrivals.next, struct arrival, node);
-        list_remove(&c->current->node);
-        c->is_muted = true;
-        n->handler.on_frame(n->handler.user, c->id, c->current->frame);
+    if (give_frames(n, c))
         return true;
-    }
-    if (c->is_cut && !c->is_muted) {
+    if (c->is_cut && c->n_open == 0) {
         end_conn(n, c);
         return true;
     }

@@ -21,7 +21,8 @@ enum plan_feature {
     PLAN_DISK_FULL = 1024,
     PLAN_RETENTION = 2048,
     PLAN_COMPACTION = 4096,
-    PLAN_FEATURES_ALL = 8191,
+    PLAN_PIPELINE = 8192, // producers send several batches before they wait
+    PLAN_FEATURES_ALL = 16383,
 };
 
 static inline bool plan_has(uint64_t seed, enum plan_feature f)

@@ -36,6 +36,9 @@ struct world {
     size_t last_len;
     struct net_end end;
     bool refuse;
+    unsigned most; // frames taken together; 0 is one
+    unsigned n_open;
+    const uint8_t *open[NET_OPEN_MAX]; // where their bytes lie
 };
 
 static bool on_open(void *user, uint64_t conn, const struct net_peer *peer)
@@ -52,13 +55,17 @@ static bool on_open(void *user, uint64_t conn, const struct net_peer *peer)
     return true;
 }
 
-static void on_frame(void *user, uint64_t conn, struct bytes frame)
+static enum net_taken on_frame(void *user, uint64_t conn, struct bytes frame)
 {
     struct world *w = user;
     assert_int_equal(conn, w->conn);
+    if (w->n_open > 0 && w->n_open >= w->most)
+        return NET_NOT_YET;
+    w->open[w->n_open++] = frame.ptr;
     w->frames++;
     w->last_len = frame.len;
     memcpy(w->last, frame.ptr, frame.len < sizeof w->last ? frame.len : sizeof w->last);
+    return w->most > 0 ? NET_TAKEN_MORE : NET_TAKEN;
 }
 
 static void on_eof(void *user, uint64_t conn)
@@ -72,6 +79,7 @@ static void on_close(void *user, uint64_t conn, const struct net_end *end)
 {
     (void)conn;
     struct world *w = user;
+    w->n_open = 0;
     w->closed++;
     w->end = *end;
 }
@@ -147,9 +155,22 @@ static void get(int fd, char *data, size_t len)
     }
 }
 
+static void take_open(struct world *w)
+{
+    assert_true(w->n_open-- > 0);
+    memmove(w->open, w->open + 1, w->n_open * sizeof w->open[0]);
+}
+
+static void no_answer(struct world *w)
+{
+    take_open(w);
+    net_skip(w->net, w->conn);
+}
+
 static void answer(struct world *w, const char *text)
 {
     struct kw_out out = {0};
+    take_open(w);
     buf_add(&out.buf, text, strlen(text));
     assert_true(net_send(w->net, w->conn, &out) > 0);
     kw_out_free(&out);
@@ -167,10 +188,10 @@ static void test_one_frame_at_a_time(void **state)
     answer(w, "one");
     UNTIL(w, w->frames == 2);
     assert_memory_equal(w->last, "c", 1);
-    net_skip(w->net, w->conn);
+    no_answer(w);
     UNTIL(w, w->frames == 3); // empty: the broker says what it thinks of that
     assert_int_equal(w->last_len, 0);
-    net_skip(w->net, w->conn);
+    no_answer(w);
     quiet(w);
     put(w->client, "\0\1x", 3); // the rest of length 1
     UNTIL(w, w->frames == 4);
@@ -183,33 +204,34 @@ static void test_one_frame_at_a_time(void **state)
 static void answer_soon(struct world *w, const char *text)
 {
     struct kw_out out = {0};
+    take_open(w);
     buf_add(&out.buf, text, strlen(text));
     assert_true(net_send_soon(w->net, w->conn, &out) > 0);
     kw_out_free(&out);
 }
 
-// An answer that may wait leaves with the next one's, or when that one is not answered in the
-// same pass, or when the connection is closed.
+// An answer that may wait leaves with the next one's, or before the next pass waits for anything,
+// or when the connection is closed.
 static void test_answers_that_wait(void **state)
 {
     (void)state;
     struct world *w = world_new(usual);
     char got[3];
     put(w->client, "\0\0\0\1a\0\0\0\1b\0\0\0\1c\0\0\0\1d\0\0\0\1e", 25);
-    UNTIL(w, w->frames == 1);
+    w->most = 3;
+    UNTIL(w, w->frames == 3);
     answer_soon(w, "1");
     assert_int_equal(recv(w->client, got, 1, MSG_DONTWAIT), -1);
     assert_true(net_is_sending(w->net, w->conn));
-    UNTIL(w, w->frames == 2);
     answer(w, "2");
     get(w->client, got, 2);
     assert_memory_equal(got, "12", 2);
-    UNTIL(w, w->frames == 3);
     answer_soon(w, "3");
-    UNTIL(w, w->frames == 4);
-    quiet(w);
+    assert_int_equal(recv(w->client, got, 1, MSG_DONTWAIT), -1);
+    net_run_once(w->net, 0);
     get(w->client, got, 1);
     assert_int_equal(got[0], '3');
+    UNTIL(w, w->frames == 5);
     answer_soon(w, "4");
     assert_true(net_is_sending(w->net, w->conn));
     net_close(w->net, w->conn);
@@ -217,6 +239,78 @@ static void test_answers_that_wait(void **state)
     get(w->client, got, 1);
     assert_int_equal(got[0], '4');
     assert_int_equal(w->end.sent_bytes, 4);
+    world_free(w);
+}
+
+// What is there is given out at once, as much as is taken, and stays where it is until it is
+// answered; what comes later waits until all of it is.
+static void test_frames_together(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    w->most = 2;
+    put(w->client, "\0\0\0\1a\0\0\0\1b\0\0\0\1c\0\0\0\2d", 20);
+    UNTIL(w, w->frames == 2);
+    quiet(w);
+    assert_int_equal(w->frames, 2);
+    assert_int_equal(w->open[0][0], 'a');
+    answer_soon(w, "A");
+    UNTIL(w, w->frames == 3); // the third joins the second
+    assert_int_equal(w->open[0][0], 'b');
+    assert_int_equal(w->open[1][0], 'c');
+    put(w->client, "D", 1);
+    quiet(w);
+    answer_soon(w, "B");
+    no_answer(w);
+    UNTIL(w, w->frames == 4);
+    assert_memory_equal(w->last, "dD", 2);
+    answer_soon(w, "C");
+    char got[3];
+    get(w->client, got, 3);
+    assert_memory_equal(got, "ABC", 3);
+    world_free(w);
+}
+
+// However many come, so many are open; the rest waits, and none is lost.
+static void test_frames_together_are_bounded(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    w->most = NET_OPEN_MAX;
+    unsigned n = 5 * NET_OPEN_MAX + 3, answered = 0;
+    for (unsigned i = 0; i < n; i++) {
+        char frame[6] = {0, 0, 0, 2, (char)(i >> 6), (char)(i & 63)};
+        put(w->client, frame, sizeof frame);
+    }
+    while (answered < n) {
+        UNTIL(w, w->n_open > 0);
+        assert_true(w->n_open <= NET_OPEN_MAX);
+        assert_int_equal(w->open[0][0] << 6 | w->open[0][1], answered);
+        no_answer(w);
+        answered++;
+    }
+    assert_int_equal(w->frames, n);
+    world_free(w);
+}
+
+// A frame that is too long ends the connection, after those before it were answered.
+static void test_a_bad_frame_behind_good_ones(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    w->most = 4;
+    put(w->client, "\0\0\0\1a\0\0\0\1b\xff\xff\xff\xff", 14);
+    UNTIL(w, w->frames == 2);
+    quiet(w);
+    answer_soon(w, "1");
+    quiet(w);
+    assert_int_equal(w->closed, 0);
+    answer_soon(w, "2");
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_BAD_FRAME);
+    char got[2];
+    get(w->client, got, 2);
+    assert_memory_equal(got, "12", 2);
     world_free(w);
 }
 
@@ -254,7 +348,7 @@ static void test_frames_of_all_sizes(void **state)
         for (size_t i = 0; i < w->last_len && i < sizeof w->last; i++)
             assert_int_equal(w->last[i], 'A' + seen);
         seen++;
-        net_skip(w->net, w->conn);
+        no_answer(w);
     }
     free(all);
     world_free(w);
@@ -312,6 +406,7 @@ static void test_splices_come_out_in_place(void **state)
     buf_add(&out.buf, "<>!", 3);
     out.splices[0] = (struct kw_splice){.at = 1, .file = f, .file_pos = 2, .len = 3};
     out.splices[1] = (struct kw_splice){.at = 2, .file = f, .file_pos = 9, .len = 1};
+    take_open(w);
     assert_int_equal(net_send(w->net, w->conn, &out), 7);
     disk_close(f); // the net has its own reference
     char got[7];
@@ -377,6 +472,7 @@ static void test_slow_reader(void **state)
     size_t size = 32 << 20;
     struct kw_out out = {0};
     memset(buf_extend(&out.buf, size), 'z', size);
+    take_open(w);
     net_send(w->net, w->conn, &out);
     quiet(w);
     assert_true(net_is_sending(w->net, w->conn));
@@ -402,6 +498,7 @@ static void test_what_was_not_sent_is_not_counted(void **state)
     size_t size = 32 << 20;
     struct kw_out out = {0};
     memset(buf_extend(&out.buf, size), 'z', size);
+    take_open(w);
     assert_int_equal(net_send(w->net, w->conn, &out), size);
     quiet(w);
     close(w->client);
@@ -495,6 +592,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_frame_at_a_time),
         cmocka_unit_test(test_answers_that_wait),
+        cmocka_unit_test(test_frames_together),
+        cmocka_unit_test(test_frames_together_are_bounded),
+        cmocka_unit_test(test_a_bad_frame_behind_good_ones),
         cmocka_unit_test(test_frames_of_all_sizes),
         cmocka_unit_test(test_bad_length_closes),
         cmocka_unit_test(test_input_of_all_is_bounded),

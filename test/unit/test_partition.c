@@ -244,6 +244,7 @@ static void what_comes_during_a_sync_waits_for_the_next(void **state)
     assert_true(first->is_done);
     assert_false(second->is_done);
     assert_int_equal(partition_high_watermark(p), 2);
+    flush(w);
     disk_sim_set_time(w->disk, 20);
     sync_logs(w);
     assert_true(second->is_done);
@@ -265,6 +266,86 @@ static void a_retry_is_answered_with_the_first_offset(void **state)
     assert_int_equal(again->append.log_append_ms, NOW_MS);
     assert_int_equal(gap->append.error, KERR_OUT_OF_ORDER_SEQUENCE_NUMBER);
     assert_int_equal(partition_log_end(p), 7);
+}
+
+// What a producer has under way goes into one write and one sync; each batch is judged by what
+// those before it leave behind, also by those of the same write.
+static void a_producers_batches_are_judged_in_order_in_one_write(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, true);
+    settle(w);
+    uint64_t before = disk_sim_ops(w->disk);
+    struct try *all[8];
+    for (int i = 0; i < 4; i++) {
+        all[2 * i] = append_as(w, p, 2, true, 9, 2 * i);
+        all[2 * i + 1] = append_as(w, p, 1, true, 10, i);
+    }
+    flush(w);
+    sync_logs(w);
+    assert_int_equal(disk_sim_ops(w->disk), before + 2);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(all[i]->append.error, KERR_NONE);
+        assert_int_equal(all[i]->append.base_offset, 1 + i / 2 * 3 + i % 2 * 2);
+    }
+    // A retry, a gap, an old epoch between good ones: nobody else suffers.
+    struct try *next = append_as(w, p, 1, true, 9, 8);
+    struct try *gap = append_as(w, p, 1, true, 9, 10);
+    struct try *retry = append_as(w, p, 1, true, 10, 3);
+    struct try *again = append_as(w, p, 1, true, 9, 8);
+    struct try *other = append_as(w, p, 1, true, 10, 4);
+    struct try *last = append_as(w, p, 1, true, 9, 9);
+    settle(w);
+    assert_int_equal(next->append.base_offset, 13);
+    assert_int_equal(gap->append.error, KERR_OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_int_equal(retry->append.base_offset, 12);
+    assert_int_equal(again->append.base_offset, 13);
+    assert_int_equal(other->append.base_offset, 14);
+    assert_int_equal(last->append.base_offset, 15);
+    assert_int_equal(partition_log_end(p), 16);
+}
+
+// What comes while the first waits for offsets does not overtake it.
+static void what_waits_for_offsets_is_not_overtaken(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    struct try *first = append_as(w, p, 3, false, 9, 0);
+    struct try *second = append_as(w, p, 1, false, 9, 3);
+    flush(w);
+    struct try *third = append_as(w, p, 1, false, 9, 4);
+    flush(w);
+    struct try *fourth = append_as(w, p, 1, false, 9, 5);
+    sync_journal(w);
+    assert_int_equal(first->append.base_offset, 0);
+    assert_int_equal(second->append.base_offset, 3);
+    assert_int_equal(third->append.base_offset, 4);
+    assert_int_equal(fourth->append.base_offset, 5);
+    assert_int_equal(partition_log_end(p), 6);
+}
+
+static void a_sync_that_is_held_covers_what_comes_meanwhile(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    partitions_hold_syncs(w->ps, true);
+    struct try *first = append(w, p, 1, true);
+    flush(w);
+    assert_true(partitions_wants_sync(w->ps));
+    struct try *second = append(w, p, 1, true);
+    flush(w);
+    sync_logs(w);
+    assert_false(first->is_done);
+    partitions_hold_syncs(w->ps, false);
+    flush(w);
+    assert_false(partitions_wants_sync(w->ps));
+    sync_logs(w);
+    assert_true(first->is_done);
+    assert_true(second->is_done);
+    assert_int_equal(partition_high_watermark(p), 3);
 }
 
 static void a_retry_with_acks_all_waits_until_the_first_is_durable(void **state)
@@ -692,6 +773,9 @@ int main(void)
         TEST(readers_see_nothing_beyond_an_unsynced_acks_all_batch),
         TEST(what_comes_during_a_sync_waits_for_the_next),
         TEST(a_retry_is_answered_with_the_first_offset),
+        TEST(a_producers_batches_are_judged_in_order_in_one_write),
+        TEST(what_waits_for_offsets_is_not_overtaken),
+        TEST(a_sync_that_is_held_covers_what_comes_meanwhile),
         TEST(a_retry_with_acks_all_waits_until_the_first_is_durable),
         TEST(watchers_are_told_of_what_they_can_see),
         TEST(a_deleted_topic_goes_when_the_journal_is_durable),
