@@ -1,7 +1,8 @@
 // A running total for each key, kept in SQLite with libtally: exact however often copies of this
 // program are killed.   cc libtally_aggregate.c $(pkg-config --cflags --libs libtally)
 //
-//   libtally_aggregate TOPIC GROUP FILE [BOOTSTRAP]     until all that is there now is counted
+//   libtally_aggregate TOPIC GROUP FILE [BOOTSTRAP [NAME VALUE]...]
+// until all that is there now is counted. NAME VALUE: settings of librdkafka.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ static int add(void *user, const struct tally_record *r, struct tally_tx *tx,
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: libtally_aggregate TOPIC GROUP FILE [BOOTSTRAP]\n");
+        fprintf(stderr, "usage: libtally_aggregate TOPIC GROUP FILE [BOOTSTRAP [NAME VALUE]...]\n");
         return 2;
     }
     char into[4096];
@@ -56,6 +57,7 @@ int main(int argc, char **argv)
         .process = add,
         .setup = set_up,
         .until_end = true,
+        .librdkafka = argc > 5 ? (const char *const *)(argv + 5) : NULL,
     };
     struct tally *t = NULL;
     struct tally_error error;

@@ -7,6 +7,7 @@ import collections
 import os
 import random
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import traceback
 import world
 
 RECORDS = 3000
+KILLS = 5  # that come in the middle of the work
 KEYS = 7
 
 
@@ -51,28 +53,42 @@ def test_installed_library(folder, broker, _):
 
 
 def test_aggregate_under_kills(folder, broker, _):
-    broker.create("sums", 3)
-    want = collections.Counter()
+    """Each copy is killed when it has just begun to store, with half a topic still to do."""
     import confluent_kafka as kafka
-    p = kafka.Producer({"bootstrap.servers": broker.address})
-    for i in range(RECORDS):
-        key = f"key{i % KEYS}"
-        want[key] += i
-        p.produce("sums", str(i), key)
-    p.flush(30)
+    broker.create("sums", 3)
     database = world.Sqlite(folder)
     database.file = folder / "sums.db"
     argv = [world.ROOT / "build/examples/c/libtally_aggregate", "sums", "sums", database.file,
-            broker.address]
-    random_ = random.Random(1)
-    for _ in range(20):
+            broker.address, "session.timeout.ms", "300", "heartbeat.interval.ms", "100"]
+    want, made = collections.Counter(), 0
+    producer = kafka.Producer({"bootstrap.servers": broker.address})
+    random_, unfinished = random.Random(1), 0
+
+    def counted():
+        try:
+            return database.query("SELECT COALESCE(SUM(records), 0) FROM total")[0][0]
+        except sqlite3.OperationalError:
+            return 0
+
+    while unfinished < KILLS:
+        assert made < 200 * RECORDS, f"only {unfinished} kills came in the middle"
+        for _ in range(4 * RECORDS):
+            key = f"key{made % KEYS}"
+            want[key] += made
+            producer.produce("sums", str(made), key)
+            made += 1
+        producer.flush(30)
+        before = counted()
         child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-        time.sleep(random_.uniform(0.02, 0.2))
+        world.wait_until(lambda: counted() > before or child.poll() is not None, "it stores",
+                         pause_s=0.002)
+        time.sleep(random_.uniform(0, 0.01))
         child.kill()
         child.wait()
+        unfinished += counted() < made
     subprocess.run(argv, check=True, timeout=120, stdout=subprocess.DEVNULL)
     rows = database.query("SELECT key, records, amount FROM total")
-    assert {k: a for k, _, a in rows} == want and sum(n for _, n, _ in rows) == RECORDS, rows
+    assert {k: a for k, _, a in rows} == want and sum(n for _, n, _ in rows) == made, rows
 
 
 def test_python_and_postgres_under_kills(folder, broker, postgres):
@@ -143,9 +159,10 @@ def main():
         broker, postgres = world.Broker(folder), world.Postgres(folder)
         try:
             for name in chosen:
+                started = time.monotonic()
                 try:
                     tests[name](folder, broker, postgres)
-                    print(f"ok   {name}", flush=True)
+                    print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
                 except Exception:
                     failed += 1
                     print(f"FAIL {name}", flush=True)

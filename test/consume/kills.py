@@ -272,7 +272,7 @@ class Run:
 
     def torment(self, group, seed):
         random_ = random.Random(seed)
-        acts = [(group.kill, 20), (group.freeze, 1), (group.term, 2), (group.zombie_race, 1)]
+        acts = [(group.kill, 12), (group.freeze, 1), (group.term, 2), (group.zombie_race, 3)]
         actions, weights = zip(*acts)
         try:
             while not self.is_over():
