@@ -304,11 +304,13 @@ def test_a_topic_made_again(p):
 
 
 def test_dead_letters(p):
+    t = p.topic("a")
+    says(p.consume(t, "--group", "g", "--into", f"sqlite:{p.folder}/x.db", "--create",
+                   "--dead-letter", "nosuch", expect=2), "no topic nosuch")
     for _, database, into, _ in p.databases():
         t, dead = p.topic('{"n": 1}', "bad", '{"n": 2}', "worse", "worst"), p.topic()
         common = [t, "--group", "g", "--into", into, "--create", "--format", "json", "--map",
                   "n:BIGINT=n"]
-        says(p.consume(*common, "--dead-letter", "nosuch", expect=2), "nosuch")
         done = p.consume(*common, "--dead-letter", dead)
         says(done.stdout, "2 records stored, 3 dead letters")
         assert database.query(f"SELECT n FROM {t} ORDER BY n") == [(1,), (2,)]

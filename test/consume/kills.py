@@ -24,6 +24,8 @@ import world
 
 PARTITIONS = 6
 SESSION_MS = 1000
+# A small one ends many transactions; a large one waits for its time, with records in hand.
+BATCHES = (20, 200, 1000)
 TOPIC = "work"
 # Group settings of each group of copies: the mix is part of the test.
 STYLES = [
@@ -81,7 +83,7 @@ class Group:
         settings = [s.replace("{n}", str(n)) for s in times + COMMON + self.settings]
         argv = [self.run.tally, "consume", TOPIC, "--group", self.name, "--into", self.run.into,
                 "--bootstrap", self.run.broker.address, "--table", self.name, "--format", "lines",
-                "--batch", "20", "--batch-ms", "50", "--timeout", "0"]
+                "--batch", str(BATCHES[n % len(BATCHES)]), "--batch-ms", "50", "--timeout", "0"]
         for column in ("p=@partition", "o=@offset", "epoch=@claim_epoch", "v=@value"):
             argv += ["--map", column]
         for s in settings + [f"client.id={self.name}-{n}"]:
@@ -119,9 +121,10 @@ class Group:
         for n in range(len(self.copies)):
             self.reap(n)
 
-    def epochs(self):
+    def epochs(self, owner="%"):
         rows = self.run.database.query(
-            "SELECT partition, claim_epoch FROM tally_offset WHERE group_id = %s", (self.name,))
+            "SELECT partition, claim_epoch FROM tally_offset WHERE group_id = %s"
+            " AND claimed_by LIKE %s", (self.name, owner))
         return dict(rows)
 
     # --- What happens to them.
@@ -161,12 +164,15 @@ class Group:
     def zombie_race(self, random_, run):
         """A zombie comes back just after the next owner has claimed, before it stored anything."""
         n = random_.randrange(len(self.copies))
-        before = self.epochs()
+        before = self.epochs(f"%/{self.copies[n].pid}")
+        if not before:
+            return  # it owns nothing
         self.copies[n].send_signal(signal.SIGSTOP)
         self.frozen.add(n)
         until = time.monotonic() + 4 * SESSION_MS / 1000
         while time.monotonic() < until and not run.is_over():
-            if any(e > before.get(p, 0) for p, e in self.epochs().items()):
+            now = self.epochs()
+            if any(now[p] > e for p, e in before.items()):
                 break
             time.sleep(0.002)
         others = [c for i, c in enumerate(self.copies) if i != n]
@@ -233,6 +239,7 @@ class Group:
                             ("out of order", disorder),
                             ("stored by an owner that another had superseded", stale)):
             if found:
+                self.run.has_wrong_rows = True
                 self.run.wrong.append(f"{self.name}: {len(found)} of {len(log)} records {what}, "
                                       f"for example {sorted(found)[:3]}")
         return len(rows)
@@ -245,6 +252,7 @@ class Run:
         if args.kip_848:
             self.environment["LD_LIBRARY_PATH"] = args.kip_848
         self.wrong, self.counts, self.groups = [], collections.Counter(), []
+        self.has_wrong_rows = False
         self.over = threading.Event()
         self.proxy = None
         if kind == "sqlite":
@@ -252,7 +260,7 @@ class Run:
             self.into = f"sqlite:{self.database.file}"
         else:
             self.database = world.Postgres(folder)
-            self.proxy = world.CuttingProxy(self.database.port, 0.01, args.seed)
+            self.proxy = world.CuttingProxy(self.database.port, 0.03, args.seed)
             self.into = self.database.url(self.proxy.port)
         self.until = time.monotonic() + args.seconds
         self.look_at = time.monotonic() + 2
@@ -272,7 +280,7 @@ class Run:
 
     def torment(self, group, seed):
         random_ = random.Random(seed)
-        acts = [(group.kill, 12), (group.freeze, 1), (group.term, 2), (group.zombie_race, 3)]
+        acts = [(group.kill, 12), (group.freeze, 1), (group.term, 2), (group.zombie_race, 6)]
         actions, weights = zip(*acts)
         try:
             while not self.is_over():
@@ -401,7 +409,7 @@ def run_all(args, kinds, folder):
         for r in runs:
             r.report(r.finish(ends, log))
         print(f"broker: {len(log)} records, {broker.restarts} restarts")
-        return [w for r in runs for w in r.wrong]
+        return [w for r in runs for w in r.wrong], any(r.has_wrong_rows for r in runs)
     finally:
         for r in runs:
             r.over.set()
@@ -425,10 +433,12 @@ def main():
     kinds = ("sqlite", "postgres") if args.database == "both" else (args.database,)
     print(f"kills: seed {args.seed}, {' and '.join(kinds)}, {args.tally}", flush=True)
     with world.Folder() as folder:
-        wrong = run_all(args, kinds, folder)
+        wrong, has_wrong_rows = run_all(args, kinds, folder)
         for w in wrong:
             print(f"  {w}")
-        is_good = bool(wrong) == args.expect_red and not any("itself failed" in w for w in wrong)
+        # A copy that ended by itself proves nothing about a safeguard: rows must be wrong.
+        is_good = has_wrong_rows if args.expect_red else not wrong
+        is_good = is_good and not any("itself failed" in w for w in wrong)
         print(f"kills: {int(is_good)} passed, {int(not is_good)} failed", flush=True)
         if not is_good:
             raise SystemExit(1)
