@@ -116,7 +116,7 @@ endef
 $(foreach t,$(patsubst test/%.c,%,$(unit_srcs)),$(eval $(call unit_rule,$(t))))
 
 unit: $(unit_bins)
-	$(Q)for t in $(unit_bins); do echo "  TEST $$t"; $$t || exit 1; done
+	$(Q)printf '%s\n' $(unit_bins) | xargs -P 2 -n 1 tools/run_unit
 
 # Each test/bench/bench_*.c is a program that prints what one operation costs.
 bench_bins := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))

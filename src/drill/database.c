@@ -286,6 +286,18 @@ static int sqlite_read(struct database *d, const char *file, const char *query, 
     return result;
 }
 
+bool database_is_held(const struct database *d, const char *place)
+{
+    sqlite3 *db = NULL;
+    if (d->postgres || access(place, F_OK) != 0)
+        return false;
+    int rc = sqlite3_open_v2(place, &db, SQLITE_OPEN_READWRITE, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db, "BEGIN IMMEDIATE; ROLLBACK", NULL, NULL, NULL);
+    sqlite3_close(db);
+    return rc == SQLITE_BUSY;
+}
+
 // ---- both
 
 static int read_rows(struct database *d, const char *place, const char *query, struct book *b,

@@ -21,6 +21,8 @@ bool database_is_lasting(const struct database *d);
 // is not there yet has no rows.
 MUST_USE int database_read(struct database *d, const char *place, const char *query, struct book *b,
                            char **ret_why);
+// Somebody holds SQLite's lock for writing at this moment. Of PostgreSQL nothing is known: false.
+bool database_is_held(const struct database *d, const char *place);
 // Before any copy runs: keys that are there already count only beyond that from now on. *ret_rows
 // are those that name a partition and an offset of the topic, which nobody can tell from new ones.
 MUST_USE int database_look_before(struct database *d, const char *place, const char *query,

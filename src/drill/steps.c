@@ -20,6 +20,9 @@
 #define DECIDE_WAIT_MS 2000  // for a commit that is under way to be durable
 #define REFRESH_FETCHES 8    // one connection a broker and a few in flight; then clients know
 #define REFRESH_WAIT_MS 1500 // for a group to notice new partitions by itself
+#define KEPT_OUT_MS 15000    // nobody takes over from the copy that stands still
+#define UNLOCK_WAIT_MS 5000  // for a moment at which it holds no lock of the database
+#define OTHERS_WRITE_MS 100  // a transaction of a copy that runs is over by then
 #define MOVED_WAIT_MS 2000   // for evidence of the new owner, where evidence is not by copy
 
 // What a trigger came to.
@@ -336,7 +339,7 @@ static int when_moved(struct run *r, enum came *ret)
     for (int i = 0; i < r->n_slots; i++)
         others += &r->slots[i] == r->target ? 0 : r->slots[i].worked;
     *ret = CAME_NOT;
-    uint64_t moved_ms = 0;
+    uint64_t moved_ms = 0, began_ms = stage_now_ms();
     if (crew_wanted(r) < 2)
         return inconclusive(r, "no other copy runs to take over: --copies 2 or more");
     if (r->requests[API_JOIN_GROUP] == 0)
@@ -355,6 +358,9 @@ static int when_moved(struct run *r, enum came *ret)
             *ret = CAME;
             return 0;
         }
+        // Its session has long expired: what keeps the others may be a lock in their database.
+        if (evidence_database(r->o->evidence) && stage_now_ms() - began_ms > KEPT_OUT_MS)
+            thaw_all(r);
         int rc = run_pump(r, 10);
         if (rc < 0)
             return rc;
@@ -554,6 +560,32 @@ static int act_on_all(struct run *r, const struct drill_step *step)
     }
 }
 
+// A copy stopped within its transaction keeps the others out of a database that they share for as
+// long as it stands still. Then it goes on for a moment: its commits are held, so that it is still
+// ahead of them when it is stopped again.
+static int freeze(struct run *r, struct slot *s)
+{
+    struct database *d = evidence_database(r->o->evidence);
+    char *place = d ? copy_expand(&r->plan, database_place(d), 1, r->slots[0].address) : NULL;
+    uint64_t until = stage_now_ms() + UNLOCK_WAIT_MS;
+    int rc = copy_freeze(s->copy);
+    while (rc == 0 && place) {
+        // Those that run let go of it by themselves.
+        uint64_t look = stage_now_ms() + OTHERS_WRITE_MS;
+        bool is_held = true;
+        while (rc == 0 && (is_held = database_is_held(d, place)) && stage_now_ms() < look)
+            rc = run_pump(r, 2);
+        if (rc < 0 || !is_held || stage_now_ms() > until || !s->copy)
+            break;
+        copy_thaw(s->copy);
+        rc = run_pump(r, 2);
+        if (rc == 0)
+            rc = s->copy ? copy_freeze(s->copy) : -ESRCH;
+    }
+    free(place);
+    return rc == -ESRCH || rc == -ETIMEDOUT ? 0 : rc;
+}
+
 static int act_on_target(struct run *r, const struct drill_step *step, struct slot *s)
 {
     int rc = 0;
@@ -563,8 +595,7 @@ static int act_on_target(struct run *r, const struct drill_step *step, struct sl
         watch_release_held(r);
         return rc;
     case ACT_FREEZE:
-        rc = copy_freeze(s->copy);
-        return rc == -ESRCH || rc == -ETIMEDOUT ? 0 : rc;
+        return freeze(r, s);
     case ACT_THAW:
         copy_thaw(s->copy);
         return 0;

@@ -323,6 +323,24 @@ static void explain(struct run *r)
     d->advice = (char *)advice.ptr;
 }
 
+#define ROWS_TOLD 20 // of one record; it is repeated, however many there are
+
+// The rows of a database are read again and again and belong to no copy: the ledger gets them once,
+// at the end, a source for the first row of each record, one for the second, and so on.
+static void tell_rows(struct run *r)
+{
+    if (evidence_kind(r->o->evidence) != EVIDENCE_SQL)
+        return;
+    for (int32_t p = 0; p < book_partitions(r->book); p++) {
+        const struct book_partition *bp = book_partition(r->book, p);
+        for (int64_t i = 0; i < bp->n; i++) {
+            uint32_t rows = bp->records[i].times < ROWS_TOLD ? bp->records[i].times : ROWS_TOLD;
+            for (int row = 1; row <= (int)rows; row++)
+                crew_tell_receipt(r, 0, row, p, i);
+        }
+    }
+}
+
 void verdict_reach(struct run *r)
 {
     struct drill_result *d = r->result;
@@ -354,6 +372,7 @@ void verdict_reach(struct run *r)
         if (all[i]->n > 0 && all[i]->certainty < d->certainty)
             d->certainty = all[i]->certainty;
     }
+    tell_rows(r);
     if (r->real_group)
         ledger_judge(run_ledger(r), run_time(r), str_from(r->real_group));
     explain(r);

@@ -36,7 +36,8 @@ static void note_group(struct run *r, struct str group)
     ledger_set_expect(l, group, r->o->expect);
     r->real_group = name;
     // Who assigns itself partitions is known by its first commit, when work is done already.
-    for (int32_t p = 0; p < book_partitions(r->book); p++) {
+    bool is_told = evidence_kind(r->o->evidence) == EVIDENCE_STDOUT; // rows: at the end
+    for (int32_t p = 0; is_told && p < book_partitions(r->book); p++) {
         struct book_partition *bp = book_partition(r->book, p);
         for (int64_t i = 0; i < bp->n; i++) {
             if (bp->records[i].times > 0)

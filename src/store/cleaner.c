@@ -437,50 +437,66 @@ void cleaner_tidy(struct cleaning *c)
     c->output = NULL;
 }
 
+static bool says(const struct cleaning *c, const struct compaction *what)
+{
+    struct compaction found;
+    return compaction_read(c->disk, c->dir, &found) == 0 && found.cleaned == what->cleaned &&
+           found.gaps == what->gaps && found.swap_base == what->swap_base &&
+           found.swap_upto == what->swap_upto && found.swap_bytes == what->swap_bytes;
+}
+
+// A full disk is met before anything is there under its name: then what was said before stands.
+static int write_state(struct cleaning *c, const struct compaction *next)
+{
+    int r = compaction_write(c->disk, c->dir, next);
+    c->is_unsure = r < 0 && (!log_is_want(r) || says(c, next));
+    if (r == 0)
+        c->state = *next;
+    return r;
+}
+
+// The swap of the step before, or, where the disk was full then, of a round before.
 static int settle(struct cleaning *c)
 {
     segment_free(c->output);
     c->output = NULL;
-    if (!c->needs_swap)
-        return 0;
     c->needs_swap = false;
+    if (c->state.swap_base < 0)
+        return 0;
     int r = disk_sync_dir(c->disk, c->dir);
-    compaction_no_swap(&c->state);
-    if (r == 0)
-        r = compaction_write(c->disk, c->dir, &c->state);
-    c->is_unsure = r < 0;
-    return r;
+    if (r < 0) {
+        c->is_unsure = true;
+        return r;
+    }
+    struct compaction next = c->state;
+    compaction_no_swap(&next);
+    return write_state(c, &next);
 }
 
 static int end_round(struct cleaning *c)
 {
-    c->state.cleaned = c->latest + 1 > c->dirty_from ? c->latest + 1 : c->dirty_from;
-    int r = compaction_write(c->disk, c->dir, &c->state);
+    struct compaction next = c->state;
+    next.cleaned = c->latest + 1 > c->dirty_from ? c->latest + 1 : c->dirty_from;
+    int r = next.cleaned == c->state.cleaned ? 0 : write_state(c, &next);
     c->is_over = r == 0;
-    c->is_unsure = r < 0;
     return r;
 }
 
 // From here on a crash ends in the swap, which the next start then brings to its end.
 static int announce(struct cleaning *c)
 {
-    size_t next = c->first + c->n;
-    int64_t upto = next < c->n_sources ? c->sources[next].base : c->latest + 1;
-    c->state.swap_base = c->sources[c->first].base;
-    c->state.swap_upto = c->sources[next - 1].base + 1;
-    c->state.swap_bytes = (int64_t)c->output->size;
-    c->state.gaps = upto > c->state.gaps ? upto : c->state.gaps;
-    struct compaction found;
-    int r = compaction_write(c->disk, c->dir, &c->state);
+    size_t next_source = c->first + c->n;
+    int64_t upto = next_source < c->n_sources ? c->sources[next_source].base : c->latest + 1;
+    struct compaction next = c->state;
+    next.swap_base = c->sources[c->first].base;
+    next.swap_upto = c->sources[next_source - 1].base + 1;
+    next.swap_bytes = (int64_t)c->output->size;
+    next.gaps = upto > next.gaps ? upto : next.gaps;
+    int r = write_state(c, &next);
     c->needs_swap = r == 0;
-    // A full disk is met before anything is there under its name.
-    bool is_there = r < 0 && compaction_read(c->disk, c->dir, &found) == 0 &&
-                    found.swap_base == c->state.swap_base;
-    c->is_unsure = r < 0 && (r != -ENOSPC || is_there);
-    if (r < 0 && !c->is_unsure) {
-        compaction_no_swap(&c->state);
+    c->is_swapped = false;
+    if (r < 0 && !c->is_unsure)
         cleaner_tidy(c);
-    }
     return r;
 }
 

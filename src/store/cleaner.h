@@ -68,6 +68,7 @@ struct cleaning {
     struct kept_mark *marks; // owned
     size_t n_marks, cap_marks;
     bool needs_swap;    // `compaction` says that the swap is under way
+    bool is_swapped;    // and the loop has done it
     bool is_bad_source; // an error that was met in reading
     bool is_unsure;     // what `compaction` says is not known
     bool is_untidy;     // something was left, for the next start to remove
@@ -75,8 +76,8 @@ struct cleaning {
 };
 
 void cleaning_free(struct cleaning *c); // NULL is fine
-// One step, for disk_work_start(). 0 with needs_swap or is_over, or -errno: -ECANCELED, -ENOSPC and
-// errors of reading leave everything as it was; any other: stop loudly.
+// One step, for disk_work_start(). 0 with needs_swap or is_over, or -errno: -ECANCELED, want of
+// files or space, and errors of reading leave everything as it was; any other: stop loudly.
 int cleaner_step(void *cleaning);
 // What a step that did not come to its end left behind.
 void cleaner_tidy(struct cleaning *c);

@@ -210,6 +210,7 @@ static int swap(struct log *l, struct cleaning *c, int64_t *ret_saved)
         return l->broken = r;
     replace(l, first, c->n, c);
     l->compaction = c->state;
+    c->is_swapped = true;
     return 0;
 }
 
@@ -226,7 +227,7 @@ int log_clean_done(struct log *l, int error, struct log_clean_report *ret_report
     l->clean_text = strdup(c->text[0] ? c->text : error < 0 ? strerror(-error) : "");
     CHECK(l->clean_text);
     *ret_report = (struct log_clean_report){.is_over = true, .text = l->clean_text};
-    bool is_harmless = !c->is_unsure && (c->is_bad_source || error == -ENOSPC ||
+    bool is_harmless = !c->is_unsure && (c->is_bad_source || log_is_want(error) ||
                                          error == -ECANCELED || error == -ENOENT);
     if (error == 0 && c->needs_swap) {
         error = l->broken ? l->broken : swap(l, c, &ret_report->bytes_saved);
@@ -264,7 +265,7 @@ int log_clean_finish(struct log *l)
     disk_work_abandon(l->disk, l->clean_cookie);
     int64_t saved;
     int r = l->broken;
-    if (r == 0 && c->needs_swap && c->state.swap_base != l->compaction.swap_base)
+    if (r == 0 && c->needs_swap && !c->is_swapped)
         r = swap(l, c, &saved);
     if (r == 0 && c->is_unsure)
         r = -EIO;
@@ -301,8 +302,9 @@ static bool parse_name(const char *name, int64_t *ret_base, bool *ret_is_cleaned
     return false;
 }
 
-// Whether the new segment is there, under the one name or the other.
-static bool has_swap(struct log *l)
+// Whether the new segment is there, under the one name or the other. Retention may have taken it
+// since, where the disk was too full to say that the swap was over.
+static bool has_swap(struct log *l, int64_t log_start)
 {
     const struct compaction *c = &l->compaction;
     char path[SEGMENT_PATH_BYTES];
@@ -313,6 +315,8 @@ static bool has_swap(struct log *l)
         snprintf(path, sizeof path, "%s/%020" PRId64 ".log", l->dir, c->swap_base);
         r = disk_stat(l->disk, path, &st);
     }
+    if (r == -ENOENT)
+        return log_start > c->swap_base;
     return r == 0 && st.size == (uint64_t)c->swap_bytes;
 }
 
@@ -338,7 +342,7 @@ static int recover_name(struct log *l, const char *name, bool *ret_changed)
     return disk_unlink(l->disk, path);
 }
 
-int log_clean_recover(struct log *l, char *ret_text, size_t size)
+int log_clean_recover(struct log *l, int64_t log_start, char *ret_text, size_t size)
 {
     struct compaction *c = &l->compaction;
     *c = (struct compaction){0};
@@ -349,7 +353,7 @@ int log_clean_recover(struct log *l, char *ret_text, size_t size)
                  r == -EBADMSG ? "damaged" : strerror(-r));
         return r;
     }
-    if (c->swap_base >= 0 && !has_swap(l)) {
+    if (c->swap_base >= 0 && !has_swap(l, log_start)) {
         snprintf(ret_text, size,
                  "%s/%020" PRId64 ".log" CLEANED_SUFFIX ": was to take its place with %" PRId64
                  " bytes and is not there, or not whole: nothing was changed",

@@ -109,7 +109,7 @@ void log_batch_free(struct log_batch *b);
 
 // log_clean.c. Brings a swap to its end that a crash interrupted, and removes what is left of one
 // that did not come so far; before the segments are listed.
-MUST_USE int log_clean_recover(struct log *l, char *ret_text, size_t size);
+MUST_USE int log_clean_recover(struct log *l, int64_t log_start, char *ret_text, size_t size);
 // The round under way ends: what was announced is put in place, the rest is dropped. For a clean
 // stop.
 MUST_USE int log_clean_finish(struct log *l);

@@ -466,7 +466,11 @@ static int skip_to_mark(struct opening *o)
 {
     struct log *l = o->l;
     const struct log_open *args = o->args;
-    o->report->lost_from = o->report->lost_upto = l->end;
+    // The start that began this epoch may have lost its journal to the next power cut: what it had
+    // found missing is told now.
+    bool is_told = log_epoch(l) <= args->leader_epoch;
+    o->report->lost_from = is_told ? l->end : log_active(l)->end;
+    o->report->lost_upto = l->end;
     if (!begins_epoch(o, l->end))
         return 0;
     int32_t epoch = log_epoch(l) > args->leader_epoch ? log_epoch(l) : args->leader_epoch;
@@ -573,7 +577,7 @@ static int open_all(struct opening *o)
     if (r == 0 && is_there)
         r = load_epochs(o);
     if (r == 0)
-        r = log_clean_recover(l, o->report->text, sizeof o->report->text);
+        r = log_clean_recover(l, o->args->log_start, o->report->text, sizeof o->report->text);
     read_checkpoint(o);
     if (r == 0 && is_there)
         r = list_segments(o);

@@ -3,10 +3,12 @@
 half stored.
 
 usage: bad.py [NAME...]     ends with "N passed, N failed" """
+import json
 import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -94,6 +96,58 @@ def test_no_database(p):
     says(said, "cannot reach database 127.0.0.1/postgres", "given up")
 
 
+def test_somebody_else_in_the_file(p):
+    """A lock that passes is waited for, also at the very start, when the journal is changed."""
+    t = p.topic("a", "b")
+    file = p.folder / "locked.db"
+    said = ""
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("CREATE TABLE something (x)")
+    other.execute("BEGIN EXCLUSIVE")
+    common = [t, "--group", "g", "--into", f"sqlite:{file}", "--create"]
+    child = subprocess.Popen([world.ROOT / "build/tally", "consume", *common, "--until-end",
+                              "--bootstrap", p.broker.address, "--timeout", "2"], text=True,
+                             stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while "event=retry" not in said:
+        said = child.stderr.readline()
+        assert said, child.wait()
+    says(said, "is locked by another process", "trying again")
+    other.execute("COMMIT")
+    out, said = child.communicate(timeout=60)
+    assert child.returncode == 0 and "2 records stored" in out, said
+    other.execute("BEGIN IMMEDIATE")
+    says(p.consume(*common, expect=2), "is locked by another process", "given up after 2 s")
+    other.close()
+
+
+def test_a_database_that_is_read_only_for_a_while(p):
+    """What a failover looks like to whoever is still connected to the old primary."""
+    def make(how):
+        p.postgres.query_once(f"ALTER ROLE standby SET default_transaction_read_only = {how}", ())
+        p.postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                         " WHERE usename = 'standby'")
+
+    t = p.topic(*"abc")
+    p.postgres.query("CREATE ROLE standby LOGIN SUPERUSER")
+    into = p.postgres.url().replace("tally@", "standby@")
+    common = [t, "--group", "g", "--into", into, "--create"]
+    child = subprocess.Popen([world.ROOT / "build/tally", "consume", *common, "--bootstrap",
+                              p.broker.address], stderr=subprocess.PIPE, text=True,
+                             stdout=subprocess.PIPE)
+    world.wait_until(lambda: "event=claimed" in child.stderr.readline(), "claimed")
+    make("on")
+    p.produce(t, "d", "e")
+    world.wait_until(lambda: "is read-only" in child.stderr.readline(), "it says so")
+    says(p.consume(*common, expect=2), "database 127.0.0.1/postgres is read-only",
+         "target_session_attrs", "given up after 2 s")
+    make("off")
+    world.wait_until(lambda: p.postgres.query(f"SELECT count(*) FROM {t}") == [(5,)], "d and e")
+    child.terminate()
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 0, said
+    assert stored(p.postgres, t, t) == 5
+
+
 def test_no_topic(p):
     said = p.consume("nosuch", "--group", "g", "--into", f"sqlite:{p.folder}/x.db", expect=2)
     says(said, "no topic nosuch", "tally topic create nosuch")
@@ -134,6 +188,8 @@ def test_options(p):
             (["t", "--group", "g", "--into", into, "-X", "no.such=1"], ["no.such"]),
             (["t", "--group", "g", "--into", into, "-X", "enable.auto.commit=true"],
              ["enable.auto.commit"]),
+            (["t", "--group", "g", "--into", into, "-X", "metadata.broker.list=x:1"],
+             ["metadata.broker.list"]),
             (["t", "t", "--group", "g", "--into", into], ["given twice"]),
             (["t", "--group", "g", "--into", f"sqlite:{p.folder}/none/x.db"],
              ["cannot write database"])]:
@@ -218,6 +274,31 @@ def test_ten_megabytes(p):
         p.consume(t, "--group", "g", "--into", into, "--create")
         rows = database.query(f"SELECT length(value) FROM {t} ORDER BY record_offset")
         assert rows == [(BIG,), (5,)], rows
+
+
+def test_many_headers(p):
+    """All of them, however many."""
+    t = p.topic()
+    sender = kafka.Producer({"bootstrap.servers": p.broker.address})
+    headers = [(f"h{i}", f"v{i}") for i in range(300)]
+    sender.produce(t, "x", headers=headers)
+    sender.flush(60)
+    for _, database, into, _ in p.databases():
+        p.consume(t, "--group", "g", "--into", into, "--create", "--map", "h=@headers")
+        (text,), = database.query(f"SELECT h FROM {t}")
+        assert json.loads(text) == [list(h) for h in headers], text
+
+
+def test_another_group(p):
+    """Each group has offsets of its own: who misspells one is told that it all comes again."""
+    for _, database, into, _ in p.databases():
+        t = p.topic("a", "b")
+        common = [t, "--into", into, "--create"]
+        assert "anew" not in p.consume(*common, "--group", "billing").stderr
+        said = p.consume(*common, "--group", "biling").stderr
+        says(said, f"group biling begins {t} anew, which group billing has stored")
+        assert "anew" not in p.consume(*common, "--group", "biling").stderr
+        assert database.query(f"SELECT count(*) FROM {t}") == [(4,)]
 
 
 def test_two_topics_one_table(p):

@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONSUMERS = ROOT / "test/drill/odd_consumers.py"
 AT_ONCE = 5  # they wait most of the time
 
+SQL = "sql:sqlite:{dir}/results.db:SELECT topic, partition, record_offset FROM results"
 ONCE = ["--expect", "exactly-once"]
 # kind, case, options, verdict, what must be found or said ("missed", "repeated", or a pattern of
 # the reason); then settings of the consumer.
@@ -37,6 +38,7 @@ ROWS = [
     ("threads", "auto-commit-miss", [], "pass", "0 of 20 commits ran ahead"),
     ("batches", "auto-commit-miss", [], "pass", "0 of 20 commits ran ahead"),
     ("batches", "rolling-restart", ONCE, "pass", ""),
+    ("locks", "session-timeout", ["--evidence", SQL], "pass", "repeated", "{dir}/results.db"),
     # What they show is not what they did, or cannot be told from it.
     ("twice", "join", [], "inconclusive", "every record shows twice"),
     ("buffered", "commit-first-miss", [], "inconclusive", "only when the copies were stopped"),

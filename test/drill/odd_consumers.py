@@ -257,6 +257,23 @@ def dedupe_first():
     dedupe(shows_first=True)
 
 
+def locks():
+    """Nearly always within a transaction that keeps the other copy out of their database."""
+    file = next(a for a in sys.argv[2:] if "=" not in a)
+    db = sqlite3.connect(file, timeout=5, isolation_level=None)
+    db.execute("CREATE TABLE IF NOT EXISTS results (topic, partition, record_offset)")
+
+    def within(m):
+        db.execute("BEGIN IMMEDIATE")
+        time.sleep(0.05)
+        db.execute("INSERT INTO results VALUES (?, ?, ?)", (m.topic(), m.partition(), m.offset()))
+        db.execute("COMMIT")
+        time.sleep(0.01)  # SQLite's locks are not fair
+        show(m)
+        note(m)
+    loop(subscribed(TOPIC), within)
+
+
 def wordy():
     """Keys that are plain numbers, in lines with other numbers."""
     def say(m):

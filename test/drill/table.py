@@ -132,6 +132,16 @@ def check_truth(drill, seen):
     total = len(seen) + len(missed) + len(unfinished) + drill["excused"]
     if total != drill["records"]:
         wrong.append(f"{drill['records']} records, but {total} are accounted for")
+    # An incident may say more exactly why, and nothing else than what was found.
+    for i in drill["incidents"]:
+        found = set(ids(drill.get(i["class"], []))) | (set(unfinished) if i["class"] == "missed"
+                                                       else set())
+        inside = {k for k in found if k[:2] == (i["topic"], i["partition"])
+                  and i["first"] <= k[2] <= i["last"]}
+        if i["class"] in ("missed", "repeated") and len(inside) < i["records"] \
+                and not drill["excused"]:
+            wrong.append(f"incident {i['class']} {i['cause']} {i['first']}-{i['last']} of "
+                         f"{i['records']} records: {len(inside)} of them were found")
     return wrong
 
 

@@ -97,6 +97,23 @@ static void do_state(struct run *r)
         stop(r, "K differs", "");
 }
 
+static void do_times(struct run *r)
+{
+    struct ledger_tp tp = tp_of(word(r, 2));
+    struct ledger_range g = range_of(word(r, 3));
+    for (int64_t at = g.from; at < g.to; at++) {
+        uint32_t n = 0;
+        (void)ledger_state_of(r->l, sw(r, 1), tp.topic_id, tp.partition, at, &n);
+        bool is_all = ledger_is_covered(r->l, sw(r, 1), tp.topic_id, tp.partition, at);
+        char is[64];
+        snprintf(is, sizeof is, "%u%s", n, is_all ? "" : "+");
+        if (strcmp(is, word(r, 4)) == 0)
+            continue;
+        snprintf(is, sizeof is, "%ld: %u%s", at, n, is_all ? "" : "+");
+        stop(r, "but it is", is);
+    }
+}
+
 static bool option_is(struct run *r, const char *key, const char *value)
 {
     const char *o = option(r, key);
@@ -260,6 +277,7 @@ static const struct command checks[] = {
     {"crash", do_crash, false, false},
     {"stop", do_stop, false, false},
     {"state", do_state, false, true},
+    {"times", do_times, false, true},
     {"incident", do_incident, false, true},
     {"alarms", do_alarms, false, true},
     {"all", do_all, false, true},

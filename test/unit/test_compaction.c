@@ -413,6 +413,60 @@ static void a_clean_stop_ends_a_round_at_any_step(void **unused)
     }
 }
 
+// The disk is full from the given step on: the round ends in order, and what comes after it finds
+// everything. False: the round was over before.
+static bool full_at(int steps, int what_then)
+{
+    struct key_log k;
+    static const struct siphash_key hash = {{1, 2}};
+    char before[2048], after[2048];
+    prepare(&k, 3);
+    newest(key_log_read(&k), before);
+    int64_t end = log_end(k.l), start = 0;
+    struct log_clean_report report = {0};
+    log_clean_begin(k.l, k.now_ms, end, 1 << 20, &hash, 5);
+    bool is_full = false;
+    for (int i = 0; !report.is_over; i++) {
+        struct disk_done done;
+        is_full = i == steps || is_full;
+        disk_sim_set_free(k.d, is_full ? 0 : 1ull << 40);
+        assert_true(disk_poll_done(k.d, &done));
+        assert_int_equal(log_clean_done(k.l, done.error, &report), 0);
+    }
+    newest(key_log_read(&k), after);
+    assert_string_equal(before, after);
+    if (what_then == 0) { // tried again
+        disk_sim_set_free(k.d, 1ull << 40);
+        assert_int_equal(key_log_clean(&k, end), 0);
+    } else if (what_then == 1) { // room is made by retention, which may take what was written
+        bool has_moved;
+        disk_sim_set_free(k.d, 1 << 20); // the spare
+        start = log_synced(k.l);
+        log_trim(k.l, start);
+        assert_int_equal(log_retain(k.l, k.now_ms, start, &has_moved), 0);
+        newest(key_log_read(&k), before);
+    }
+    log_close(k.l);
+    k.l = NULL;
+    disk_sim_set_free(k.d, 1ull << 40);
+    disk_sim_crash_process(k.d);
+    k.args.log_start = start;
+    check_after(&k, before, end, (uint64_t)steps);
+    key_log_free(&k);
+    return is_full;
+}
+
+static void a_disk_that_fills_up_ends_a_round_at_any_step(void **unused)
+{
+    (void)unused;
+    for (int what_then = 0; what_then < 3; what_then++) {
+        int steps = 0;
+        while (full_at(steps, what_then))
+            steps++;
+        assert_true(steps > 2);
+    }
+}
+
 static void a_damaged_segment_is_left_alone(void **unused)
 {
     (void)unused;
@@ -477,6 +531,7 @@ int main(void)
         cmocka_unit_test(every_key_keeps_its_value),
         cmocka_unit_test(every_crash_leaves_every_value),
         cmocka_unit_test(a_clean_stop_ends_a_round_at_any_step),
+        cmocka_unit_test(a_disk_that_fills_up_ends_a_round_at_any_step),
         cmocka_unit_test(a_damaged_segment_is_left_alone),
         cmocka_unit_test(a_small_map_takes_several_rounds),
     };

@@ -198,8 +198,15 @@ static void test_sqlite(void **state)
         assert_int_equal(book_partition(book, 0)->records[1].times, 2);
         assert_int_equal(book_partition(book, 0)->records[0].times, 0);
     }
-    sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
+    struct database *d = evidence_database(e);
+    assert_false(database_is_held(d, path));
+    // Its writer does not keep readers out yet, and other writers already.
+    sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    assert_int_equal(query(e, path, &why), 0);
+    assert_true(database_is_held(d, path));
+    sqlite3_exec(db, "ROLLBACK; BEGIN EXCLUSIVE", NULL, NULL, NULL);
     assert_int_equal(query(e, path, &why), -EBUSY);
+    assert_true(database_is_held(d, path));
     sqlite3_close(db);
     evidence_free(e);
     buf_free(&spec);

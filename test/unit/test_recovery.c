@@ -177,6 +177,11 @@ static void check_log(struct log *l, struct model *m)
             fail_msg("durable batch at %d is gone, synced %d, start %d, end %d, %s",
                      (int)m->batches[i].base, (int)m->synced, (int)log_start(l), (int)log_end(l),
                      report.text);
+        // Also when the start that found it missing was cut short before it could tell.
+        bool is_told = m->batches[i].base >= report.lost_from && end <= report.lost_upto;
+        if (!seen[i] && end <= m->end && end > log_start(l) && !is_told)
+            fail_msg("batch at %d is gone, and %d to %d is said to be lost",
+                     (int)m->batches[i].base, (int)report.lost_from, (int)report.lost_upto);
         if (seen[i] || end <= log_start(l))
             m->batches[kept++] = m->batches[i];
     }
@@ -256,10 +261,10 @@ static void crash_at_every_operation(void **unused)
                 disk_sim_power_cut(d);
             else
                 disk_sim_crash_process(d);
-            // Now and then the recovery is interrupted, too.
+            // Now and then the recovery is interrupted, too, or what follows it.
             while (prng_chance(&p, 30)) {
                 args = args_of(d, m, power_lost);
-                disk_sim_fail_at(d, prng_below(&p, 12), -EIO);
+                disk_sim_fail_at(d, prng_below(&p, 60), -EIO);
                 if (log_open(&args, &l, &report) == 0)
                     log_close(l);
                 disk_sim_heal(d);

@@ -256,3 +256,26 @@ int claim_list(const struct claim_group *g, const char *topic, claim_seen_fn *se
                     "topic = $2",
                     v, 2, take_listed, &l, NULL, error);
 }
+
+static int take_group(void *user, const struct tally_value *columns, size_t n,
+                      struct tally_error *error)
+{
+    (void)n;
+    (void)error;
+    size_t len = columns[0].type == TALLY_TEXT ? columns[0].len : 0;
+    snprintf(user, CLAIM_GROUP_MAX, "%.*s", len < CLAIM_GROUP_MAX ? (int)len : CLAIM_GROUP_MAX - 1,
+             len ? (const char *)columns[0].data : "");
+    return 0;
+}
+
+int claim_other_group(const struct claim_group *g, const char *topic,
+                      char ret_group[CLAIM_GROUP_MAX], struct tally_error *error)
+{
+    struct tally_value v[] = {tally_text(g->group), tally_text(topic)};
+    ret_group[0] = 0;
+    return sink_run(g->sink,
+                    "SELECT MIN(group_id) FROM tally_offset WHERE topic = $2 AND next_offset > 0 "
+                    "AND NOT EXISTS (SELECT 1 FROM tally_offset WHERE group_id = $1 AND topic = "
+                    "$2)",
+                    v, 2, take_group, ret_group, NULL, error);
+}

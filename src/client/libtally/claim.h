@@ -36,6 +36,11 @@ MUST_CHECK int claim_advance(const struct claim_group *g, const struct claim *c,
 // What stands there now. *ret_next and *ret_epoch are -1 when the row has gone.
 MUST_CHECK int claim_read(const struct claim_group *g, const struct claim *c, int64_t *ret_next,
                           int64_t *ret_epoch, struct tally_error *error);
+// Another group that has stored the topic in this database, while this one has not begun; "" when
+// there is none.
+#define CLAIM_GROUP_MAX 256
+MUST_CHECK int claim_other_group(const struct claim_group *g, const char *topic,
+                                 char ret_group[CLAIM_GROUP_MAX], struct tally_error *error);
 // next_offset of every partition of the topic that any copy has claimed.
 typedef void claim_seen_fn(void *user, int32_t partition, int64_t next);
 MUST_CHECK int claim_list(const struct claim_group *g, const char *topic, claim_seen_fn *seen,

@@ -55,6 +55,25 @@ int consumer_fail(struct tally *t, const struct tally_error *error)
     return t->failure.code;
 }
 
+int consumer_called(const char *callback, int result, struct tally_error *error)
+{
+    if (result > 0)
+        return tally_error_set(error, TALLY_INVALID,
+                               "the %s callback returned %d; 0 or a code of enum tally_code is "
+                               "what it may return",
+                               callback, result);
+    if (result < 0 && (int)error->code != result)
+        tally_error_set(error, (enum tally_code)result,
+                        "the %s callback returned %d and no sentence", callback, result);
+    return result;
+}
+
+int consumer_no_broker(const struct tally *t, rd_kafka_resp_err_t rc, struct tally_error *error)
+{
+    return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers: %s", t->o.bootstrap,
+                           t->kafka_why[0] ? t->kafka_why : t->k.rd_kafka_err2str(rc));
+}
+
 void consumer_restored(struct outage *o)
 {
     *o = (struct outage){0};
@@ -241,12 +260,12 @@ static void check_brokers(struct tally *t)
         t->k.rd_kafka_metadata(t->consumer, 0, NULL, &all, consumer_call_ms(t));
     if (!rc) {
         t->k.rd_kafka_metadata_destroy(all);
+        t->kafka_why[0] = 0;
         consumer_restored(&t->kafka);
         return;
     }
     struct tally_error error;
-    tally_error_set(&error, TALLY_KAFKA, "no broker of %.200s answers: %s", t->o.bootstrap,
-                    t->k.rd_kafka_err2str(rc));
+    consumer_no_broker(t, rc, &error);
     consumer_outage(t, &t->kafka, &error);
 }
 

@@ -19,7 +19,7 @@
 #define CONSUMER_ID_PAUSE_MS 30000   // after nobody answered that
 #define CONSUMER_MAX_BROKERS 16      // whose addresses are kept, beside the given ones
 #define CONSUMER_CALL_MS 5000        // one question to a broker
-#define CONSUMER_BUSY_MS 10000       // one wait for a lock in the database
+#define CONSUMER_BUSY_MS 10000       // one wait for a lock in the database, at most timeout_ms
 #define CONSUMER_RETRY_MS 200        // first pause after a failure; doubled up to
 #define CONSUMER_RETRY_MAX_MS 2000   // this
 #define CONSUMER_REFUSED_MS 1000     // pause after a refused claim: the group will tell us more
@@ -84,11 +84,14 @@ struct tally {
     size_t n_held;
     size_t cap_held;
     size_t held_bytes;
+    struct tally_header *headers; // of the record that a callback sees
+    size_t cap_headers;
     int64_t held_since_ms;
     int64_t committed_at_ms;
     int64_t ticked_at_ms;
     int64_t checked_end_ms;
     struct outage kafka;
+    char kafka_why[240]; // what librdkafka said last of a broker that it cannot use; "": nothing
     struct outage database;
     struct tally_stats stats;
     struct tally_error failure; // code 0: none. Set by callbacks, which cannot return it
@@ -105,6 +108,8 @@ int64_t consumer_now_ms(void);
 int consumer_call_ms(const struct tally *t);
 void consumer_event(struct tally *t, enum tally_event_kind kind, const struct partition *p,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
+// What a callback returned, with an error that says so where it set none itself.
+int consumer_called(const char *callback, int result, struct tally_error *error);
 // Keeps the first error as the reason to stop; returns its code.
 int consumer_fail(struct tally *t, const struct tally_error *error);
 // A side failed: tells, and waits a little (unless told to stop). 0: try again. Otherwise the
@@ -113,6 +118,8 @@ MUST_CHECK int consumer_wait(struct tally *t, struct outage *o, const struct tal
 // The same without the wait, for what the loop tries again.
 int consumer_outage(struct tally *t, struct outage *o, const struct tally_error *error);
 void consumer_restored(struct outage *o);
+// TALLY_KAFKA: no broker answers. With librdkafka's reason where it gave one.
+int consumer_no_broker(const struct tally *t, rd_kafka_resp_err_t rc, struct tally_error *error);
 
 // Claims what is pending and due, and has librdkafka fetch it.
 void partition_claim_due(struct tally *t);

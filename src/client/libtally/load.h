@@ -30,6 +30,7 @@
     X(rd_kafka_message_timestamp)                                                                  \
     X(rd_kafka_message_headers)                                                                    \
     X(rd_kafka_header_get_all)                                                                     \
+    X(rd_kafka_header_cnt)                                                                         \
     X(rd_kafka_topic_name)                                                                         \
     X(rd_kafka_topic_new)                                                                          \
     X(rd_kafka_topic_destroy)                                                                      \
@@ -63,6 +64,7 @@
     X(PQconnectdbParams)                                                                           \
     X(PQfinish)                                                                                    \
     X(PQstatus)                                                                                    \
+    X(PQtransactionStatus)                                                                         \
     X(PQerrorMessage)                                                                              \
     X(PQexec)                                                                                      \
     X(PQprepare)                                                                                   \

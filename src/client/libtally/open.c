@@ -146,12 +146,14 @@ static void on_kafka_error(rd_kafka_t *rk, int code, const char *why, void *opaq
     (void)rk;
     struct tally *t = opaque;
     struct tally_error error;
-    tally_error_set(&error, TALLY_KAFKA, "broker: %s", why);
     if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION) {
         tally_error_set(&error, TALLY_INVALID, "the broker refuses our credentials: %s", why);
         consumer_fail(t, &error);
     } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        consumer_no_broker(t, RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, &error);
         consumer_outage(t, &t->kafka, &error);
+    } else {
+        snprintf(t->kafka_why, sizeof t->kafka_why, "%s", why);
     }
 }
 
@@ -169,7 +171,8 @@ static int check_setting(const char *name, struct tally_error *error)
 {
     static const char *const ours[] = {"enable.auto.commit", "enable.auto.offset.store",
                                        "auto.offset.reset",  "enable.partition.eof",
-                                       "group.id",           "bootstrap.servers"};
+                                       "group.id",           "bootstrap.servers",
+                                       "auto.commit.enable", "metadata.broker.list"};
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
         if (strcmp(name, ours[i]) == 0)
             return tally_error_set(error, TALLY_INVALID,
@@ -268,7 +271,7 @@ static int keep_addresses(struct tally *t, const struct rd_kafka_metadata *all,
 }
 
 // TALLY_KAFKA: not now.
-static int look_for_topic(struct tally *t, const char *name, bool *ret_is_unknown,
+static int look_for_topic(struct tally *t, const char *name, int call_ms, bool *ret_is_unknown,
                           struct tally_error *error)
 {
     const struct rd_kafka_metadata *all;
@@ -276,12 +279,12 @@ static int look_for_topic(struct tally *t, const char *name, bool *ret_is_unknow
     *ret_is_unknown = false;
     if (!handle)
         return tally_error_set(error, TALLY_INVALID, "\"%s\" is no topic's name", name);
-    rd_kafka_resp_err_t rc =
-        t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, consumer_call_ms(t));
+    rd_kafka_resp_err_t rc = t->k.rd_kafka_metadata(t->consumer, 0, handle, &all, call_ms);
     t->k.rd_kafka_topic_destroy(handle);
+    // What the error callback knows: wrong credentials, the reason why nobody answers.
+    t->k.rd_kafka_poll(t->consumer, 0);
     if (rc)
-        return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers: %s",
-                               t->o.bootstrap, t->k.rd_kafka_err2str(rc));
+        return consumer_no_broker(t, rc, error);
     rc = all->topic_cnt == 1 ? all->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     int kept = keep_addresses(t, all, error);
     t->k.rd_kafka_metadata_destroy(all);
@@ -303,13 +306,18 @@ static int reach_topic(struct tally *t, const char *name, struct tally_error *er
     int64_t unknown_since = 0;
     int result;
     bool is_unknown;
-    while ((result = look_for_topic(t, name, &is_unknown, error)) == TALLY_KAFKA) {
+    // A short question first: a broker that refuses our credentials says so to librdkafka at once,
+    // and leaves the question without an answer.
+    result = look_for_topic(t, name, CONSUMER_ID_CALL_MS, &is_unknown, error);
+    if (result == TALLY_KAFKA && !is_unknown && !t->failure.code)
+        result = look_for_topic(t, name, consumer_call_ms(t), &is_unknown, error);
+    for (; result == TALLY_KAFKA;
+         result = look_for_topic(t, name, consumer_call_ms(t), &is_unknown, error)) {
         int64_t now = consumer_now_ms();
         if (!is_unknown || !unknown_since)
             unknown_since = is_unknown ? now : 0;
         else if (now - unknown_since >= CONSUMER_UNKNOWN_MS)
             return error->code = TALLY_INVALID;
-        t->k.rd_kafka_poll(t->consumer, 0); // what the error callback knows (credentials)
         if (t->failure.code || consumer_wait(t, &t->kafka, error) < 0) {
             *error = t->failure;
             return t->failure.code;
@@ -334,6 +342,23 @@ static int reach_brokers(struct tally *t, struct tally_error *error)
     return 0;
 }
 
+// A slip in the group's name would store every record once more, and look like any first start.
+static int look_for_others(struct tally *t, struct tally_error *error)
+{
+    for (size_t i = 0; i < t->o.n_topics; i++) {
+        char other[CLAIM_GROUP_MAX];
+        int result = claim_other_group(&t->group, t->o.topics[i], other, error);
+        if (result < 0)
+            return result;
+        if (other[0])
+            consumer_event(t, TALLY_EVENT_NOTE, NULL,
+                           "group %s begins %s anew, which group %s has stored in this database: "
+                           "each group stores every record once",
+                           t->o.group, t->o.topics[i], other);
+    }
+    return 0;
+}
+
 static int set_up(struct tally *t, struct tally_error *error)
 {
     struct tally_tx tx = {t};
@@ -342,8 +367,12 @@ static int set_up(struct tally *t, struct tally_error *error)
         result = sink_begin(t->sink, error);
     if (result == 0)
         result = claim_setup(t->sink, error);
-    if (result == 0 && t->o.setup)
-        result = t->o.setup(t->o.user, &tx, error);
+    if (result == 0)
+        result = look_for_others(t, error);
+    if (result == 0 && t->o.setup) {
+        error->code = TALLY_FINE;
+        result = consumer_called("setup", t->o.setup(t->o.user, &tx, error), error);
+    }
     if (result == 0)
         return sink_commit(t->sink, error);
     sink_rollback(t->sink);
@@ -377,6 +406,12 @@ static int subscribe(struct tally *t, struct tally_error *error)
     return 0;
 }
 
+static int busy_ms(const struct tally *t)
+{
+    int patience_ms = t->o.timeout_ms;
+    return patience_ms > 0 && patience_ms < CONSUMER_BUSY_MS ? patience_ms : CONSUMER_BUSY_MS;
+}
+
 static int open_all(struct tally *t, const struct tally_options *options, struct tally_error *error)
 {
     int result = copy_options(t, options, error);
@@ -387,7 +422,7 @@ static int open_all(struct tally *t, const struct tally_options *options, struct
     if (result == 0)
         result = make_consumer(t, error);
     if (result == 0)
-        result = sink_open(t->o.into, CONSUMER_BUSY_MS, &t->sink, error);
+        result = sink_open(t->o.into, busy_ms(t), &t->sink, error);
     if (result < 0)
         return result;
     t->group = (struct claim_group){t->sink, t->o.group, t->member};
@@ -434,6 +469,7 @@ void tally_close(struct tally *t)
     }
     free(t->topics);
     free(t->held);
+    free(t->headers);
     free(t->member);
     free(t->brokers);
     free_list(t->o.topics, t->o.n_topics);

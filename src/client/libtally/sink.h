@@ -34,9 +34,12 @@ struct sink {
 #define SINK_MAX_STATEMENTS 64 // kept prepared; further ones are prepared anew each time
 #define SINK_MAX_VALUES 1000   // parameters of one statement, as SQLite's own default was
 
-// `into` is "sqlite:FILE" or "postgres:URL". busy_ms: how long one call may wait for a lock, and
-// how long PostgreSQL lets a transaction of ours stand idle before it is thrown away (a frozen
-// copy must not hold its locks for ever). Connects.
+// How long PostgreSQL lets a transaction of ours stand idle before it is thrown away: a frozen
+// copy must not hold its locks for ever.
+#define SINK_IDLE_MS 10000
+
+// `into` is "sqlite:FILE" or "postgres:URL". busy_ms: how long one call may wait for a lock.
+// Connects; a database that cannot be reached, or is locked, may come: sink_connect(), later.
 MUST_CHECK int sink_open(const char *into, int busy_ms, struct sink **ret_sink,
                          struct tally_error *error);
 void sink_close(struct sink *s); // NULL is fine
@@ -53,6 +56,12 @@ MUST_CHECK int sink_run(struct sink *s, const char *sql, const struct tally_valu
 MUST_CHECK int sink_describe(struct sink *s, const char *sql, tally_column_fn *column, void *user,
                              struct tally_error *error);
 void *sink_native(struct sink *s);
+
+// What a statement finds when its callback has ended the transaction, or went on after an error
+// that ended it: from there on each statement would stand by itself.
+#define SINK_TX_ENDED                                                                              \
+    "the transaction has ended before its offset was stored: a callback must return the first "    \
+    "error it gets, and never begin, commit or roll back"
 
 // For sink.c only.
 MUST_CHECK int sink_sqlite_open(const char *file, int busy_ms, struct sink **ret_sink,

@@ -28,6 +28,7 @@ struct postgres_sink {
     char *conninfo;
     char place[160]; // "host/dbname", for messages; never the password
     int busy_ms;
+    bool is_in_tx;                         // between our BEGIN and our COMMIT or ROLLBACK
     char *statements[SINK_MAX_STATEMENTS]; // prepared as "t0", "t1" ... on this connection
     size_t n_statements;
 };
@@ -55,7 +56,8 @@ static bool starts(const char *state, const char *with)
 static int refuse_state(struct postgres_sink *p, const char *state, const char *why,
                         struct tally_error *error)
 {
-    if (starts(state, "40") || starts(state, "55P03"))
+    // 57014: a statement_timeout of the server's, while it waited for a lock, say.
+    if (starts(state, "40") || starts(state, "55P03") || starts(state, "57014"))
         return tally_error_set(error, TALLY_AGAIN, "database %s: %s", p->place, why);
     // 22: data, 23: constraints, 54: program limits (an index row too large).
     if (starts(state, "22") || starts(state, "23") || starts(state, "54"))
@@ -65,6 +67,8 @@ static int refuse_state(struct postgres_sink *p, const char *state, const char *
                                "no space left in database %s; free some and start again: what was "
                                "stored stays, with its offset",
                                p->place);
+    if (starts(state, "25P02"))
+        return tally_error_set(error, TALLY_INVALID, SINK_TX_ENDED);
     if (starts(state, "53200"))
         return tally_error_set(error, TALLY_NO_MEMORY, "database %s: %s", p->place, why);
     return tally_error_set(error, TALLY_SQL, "database %s: %s", p->place, why);
@@ -75,6 +79,16 @@ static int refuse(struct postgres_sink *p, const PGresult *r, struct tally_error
     const char *state = r ? p->api.PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL;
     const char *why = r ? p->api.PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     bool is_lost = !p->conn || p->api.PQstatus(p->conn) != CONNECTION_OK;
+    // 25006: a standby since a failover. Another address of the URL, or the same one in a while,
+    // may lead to the server that takes writes.
+    if (state && !is_lost && starts(state, "25006")) {
+        drop_connection(p);
+        return tally_error_set(error, TALLY_DATABASE,
+                               "database %s is read-only (a standby after a failover?); name the "
+                               "server that takes writes, or several, with "
+                               "target_session_attrs=read-write",
+                               p->place);
+    }
     // 57P: the server is being shut down, or comes up. 25P03: it ended our idle transaction.
     if (!state || is_lost || starts(state, "57P") || starts(state, "25P03")) {
         int code = tally_error_set(error, TALLY_DATABASE, "lost the connection to database %s: %s",
@@ -157,23 +171,27 @@ static int postgres_connect(struct sink *s, struct tally_error *error)
              "SET client_encoding = 'UTF8'; SET lock_timeout = %d; "
              "SET idle_in_transaction_session_timeout = %d; "
              "SET default_transaction_isolation = 'read committed'",
-             p->busy_ms, p->busy_ms);
+             p->busy_ms, SINK_IDLE_MS);
     return execute(p, sql, error);
 }
 
 static int postgres_begin(struct sink *s, struct tally_error *error)
 {
-    return execute(self(s), "BEGIN", error);
+    int result = execute(self(s), "BEGIN", error);
+    self(s)->is_in_tx = result == 0;
+    return result;
 }
 
 static int postgres_commit(struct sink *s, struct tally_error *error)
 {
+    self(s)->is_in_tx = false;
     return execute(self(s), "COMMIT", error);
 }
 
 static void postgres_rollback(struct sink *s)
 {
     struct postgres_sink *p = self(s);
+    p->is_in_tx = false;
     if (p->conn)
         (void)execute(p, "ROLLBACK", NULL);
 }
@@ -300,6 +318,8 @@ static int postgres_run(struct sink *s, const char *sql, const struct tally_valu
     struct postgres_sink *p = self(s);
     char name[STATEMENT_NAME_BYTES];
     struct parameters w = {0};
+    if (p->is_in_tx && p->api.PQtransactionStatus(p->conn) == PQTRANS_IDLE)
+        return tally_error_set(error, TALLY_INVALID, SINK_TX_ENDED);
     int result = prepare(p, sql, name, error);
     if (result == 0)
         result = make_parameters(values, n_values, &w, error);

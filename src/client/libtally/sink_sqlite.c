@@ -21,6 +21,7 @@ struct sqlite_sink {
     sqlite3 *db; // NULL: not open
     char *file;
     int busy_ms;
+    bool is_in_tx; // between our BEGIN and our COMMIT or ROLLBACK
     struct statement statements[SINK_MAX_STATEMENTS];
     size_t n_statements;
 };
@@ -97,17 +98,21 @@ static int sqlite_connect(struct sink *s, struct tally_error *error)
 
 static int sqlite_begin(struct sink *s, struct tally_error *error)
 {
-    return execute(self(s), "BEGIN IMMEDIATE", error);
+    int result = execute(self(s), "BEGIN IMMEDIATE", error);
+    self(s)->is_in_tx = result == 0;
+    return result;
 }
 
 static int sqlite_commit(struct sink *s, struct tally_error *error)
 {
+    self(s)->is_in_tx = false;
     return execute(self(s), "COMMIT", error);
 }
 
 static void sqlite_rollback(struct sink *s)
 {
     struct sqlite_sink *q = self(s);
+    q->is_in_tx = false;
     // Some errors (a full disk) have rolled back already.
     if (q->db && !q->api.sqlite3_get_autocommit(q->db))
         (void)execute(q, "ROLLBACK", NULL);
@@ -218,6 +223,8 @@ static int sqlite_run(struct sink *s, const char *sql, const struct tally_value 
 {
     struct sqlite_sink *q = self(s);
     struct statement spare, *statement = &spare;
+    if (q->is_in_tx && q->api.sqlite3_get_autocommit(q->db))
+        return tally_error_set(error, TALLY_INVALID, SINK_TX_ENDED);
     int result = prepare(q, sql, &spare, &statement, error);
     if (result < 0)
         return result;
@@ -314,7 +321,9 @@ int sink_sqlite_open(const char *file, int busy_ms, struct sink **ret_sink,
                          : tally_error_set(error, TALLY_NO_MEMORY, "out of memory");
     if (result == 0)
         result = sqlite_connect(&q->base, error);
-    if (result < 0) {
+    // Somebody else is in it (the change to a write-ahead log waits for nobody): that passes, and
+    // the caller decides how long to wait.
+    if (result < 0 && result != TALLY_AGAIN) {
         sqlite_close(&q->base);
         return result;
     }

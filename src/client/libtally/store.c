@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_HEADERS 64 // of a record; a callback sees the first of them
 #define NOBODY SIZE_MAX
 
 static void release(struct tally *t, struct held *h)
@@ -42,24 +41,38 @@ static void shift(struct tally *t, size_t n)
     memmove(t->held, t->held + n, t->n_held * sizeof *t->held);
 }
 
-static size_t read_headers(struct tally *t, const rd_kafka_message_t *m,
-                           struct tally_header headers[MAX_HEADERS])
+// Into t->headers.
+static int read_headers(struct tally *t, const rd_kafka_message_t *m, size_t *ret_n,
+                        struct tally_error *error)
 {
     rd_kafka_headers_t *all;
     size_t n = 0;
+    *ret_n = 0;
     if (t->k.rd_kafka_message_headers(m, &all) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return 0;
-    while (n < MAX_HEADERS &&
-           t->k.rd_kafka_header_get_all(all, n, &headers[n].name, &headers[n].value,
-                                        &headers[n].len) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    size_t count = t->k.rd_kafka_header_cnt(all);
+    if (count > t->cap_headers) {
+        struct tally_header *more = realloc(t->headers, count * sizeof *more);
+        if (!more)
+            return tally_error_set(error, TALLY_NO_MEMORY, "out of memory for %zu headers", count);
+        t->headers = more;
+        t->cap_headers = count;
+    }
+    while (n < count &&
+           t->k.rd_kafka_header_get_all(all, n, &t->headers[n].name, &t->headers[n].value,
+                                        &t->headers[n].len) == RD_KAFKA_RESP_ERR_NO_ERROR)
         n++;
-    return n;
+    *ret_n = n;
+    return 0;
 }
 
 static int process(struct tally *t, const struct held *h, struct tally_error *error)
 {
     const rd_kafka_message_t *m = h->message;
-    struct tally_header headers[MAX_HEADERS];
+    size_t n_headers;
+    int result = read_headers(t, m, &n_headers, error);
+    if (result < 0)
+        return result;
     struct tally_record r = {
         .topic = h->partition->topic,
         .partition = m->partition,
@@ -69,12 +82,13 @@ static int process(struct tally *t, const struct held *h, struct tally_error *er
         .key_len = m->key_len,
         .value = m->payload,
         .value_len = m->len,
-        .headers = headers,
-        .n_headers = read_headers(t, m, headers),
+        .headers = t->headers,
+        .n_headers = n_headers,
         .claim_epoch = h->partition->claim.epoch,
     };
     struct tally_tx tx = {t};
-    return t->o.process(t->o.user, &r, &tx, error);
+    error->code = TALLY_FINE;
+    return consumer_called("process", t->o.process(t->o.user, &r, &tx, error), error);
 }
 
 // One partition's new offset among the first n records held; -1: none of them is of it.

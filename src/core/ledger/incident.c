@@ -57,9 +57,21 @@ void incident_touch(struct incident *i)
     l->dirty[l->n_dirty++] = i;
 }
 
+static bool may_be_resolved(const struct incident *in)
+{
+    return in && in->v.class == LEDGER_MISSED && !in->v.resolved;
+}
+
+// The oldest is forgotten, but first what nothing can be said against any more: somebody may go
+// back far for what was missed.
 static void remember(struct incident **recent, struct incident *i)
 {
-    memmove(recent + 1, recent, (RECENT_MAX - 1) * sizeof(struct incident *));
+    size_t at = RECENT_MAX - 1, n_missed = 0;
+    for (size_t n = 0; n < RECENT_MAX; n++)
+        n_missed += may_be_resolved(recent[n]);
+    while (n_missed <= RECENT_MAX / 2 && may_be_resolved(recent[at]))
+        at--;
+    memmove(recent + 1, recent, at * sizeof(struct incident *));
     recent[0] = i;
 }
 
@@ -151,6 +163,20 @@ static void grow(struct incident *in, int64_t from, int64_t to)
     in->v.records = in->gp ? data_in(in->gp, in->v.first, in->v.last + 1) : 0;
 }
 
+static void set_spells(struct incident *in, uint32_t from_spell, uint32_t to_spell,
+                       struct ledger_range part)
+{
+    struct ledger_range *p = &in->part;
+    bool goes_on = in->from_spell == from_spell && in->to_spell == to_spell && p->from <= part.to &&
+                   part.from <= p->to;
+    in->from_spell = from_spell;
+    in->to_spell = to_spell;
+    if (!goes_on)
+        *p = part;
+    p->from = part.from < p->from ? part.from : p->from;
+    p->to = part.to > p->to ? part.to : p->to;
+}
+
 // The open incident that this belongs to, grown, or a new one; NULL while replaying.
 struct incident *incident_open(struct group *g, struct gp *gp, enum ledger_class class,
                                enum cause cause, int64_t from, int64_t to, uint32_t from_spell,
@@ -184,8 +210,7 @@ struct incident *incident_open(struct group *g, struct gp *gp, enum ledger_class
     } else {
         in->v.first = in->v.last = -1;
     }
-    in->from_spell = from_spell;
-    in->to_spell = to_spell;
+    set_spells(in, from_spell, to_spell, (struct ledger_range){from, to});
     in->v.closed = false;
     if (fresh)
         incident_advise(in);
@@ -223,6 +248,44 @@ static enum ledger_certainty least(enum ledger_certainty a, enum ledger_certaint
     return a < b ? a : b;
 }
 
+static enum ledger_certainty pair_certainty(const struct spell *from, const struct spell *to,
+                                            int64_t first, int64_t end)
+{
+    if (!from || !to)
+        return LEDGER_POSSIBLE;
+    enum ledger_certainty c = least(from->attribution, to->attribution);
+    c = least(c, spell_delivery(from, first, end));
+    return least(c, spell_delivery(to, first, end));
+}
+
+// Where it grew over several turns, its last two spells may have been sent a part of it only: the
+// rest is as sure as the two that were sent that.
+static enum ledger_certainty resend_certainty(const struct incident *in, const struct spell *from,
+                                              const struct spell *to)
+{
+    const struct gp *gp = in->gp;
+    int64_t end = in->v.last + 1;
+    if (in->part.from <= in->v.first && in->part.to >= end)
+        return pair_certainty(from, to, in->v.first, end);
+    enum ledger_certainty c = in->v.first < gp->base ? in->v.certainty : LEDGER_CERTAIN;
+    for (size_t i = run_at(gp, in->v.first); i < gp->n_runs && gp->runs[i].from < end; i++) {
+        const struct run *r = &gp->runs[i];
+        int64_t at = r->from > in->v.first ? r->from : in->v.first;
+        int64_t until = run_end(gp, i) < end ? run_end(gp, i) : end;
+        if (r->flags & RUN_GONE)
+            continue;
+        enum ledger_certainty of_it = LEDGER_POSSIBLE;
+        if (r->n >= 2)
+            of_it = pair_certainty(find_spell(gp, r->prev), find_spell(gp, r->spell), at, until);
+        if (of_it < LEDGER_CERTAIN && in->part.from <= at && in->part.to >= until) {
+            enum ledger_certainty last = pair_certainty(from, to, at, until);
+            of_it = last > of_it ? last : of_it;
+        }
+        c = least(c, of_it);
+    }
+    return c;
+}
+
 // What the certainty of a re-send rests on may become better known: deliveries are confirmed.
 void incidents_recheck(struct gp *gp, uint32_t spell)
 {
@@ -237,9 +300,7 @@ void incidents_recheck(struct gp *gp, uint32_t spell)
             in->v.cause == CAUSE_DUP_TWO_OWNERS)
             continue;
         enum ledger_certainty attribution = least(from->attribution, to->attribution);
-        enum ledger_certainty c = least(attribution, in->cap);
-        c = least(c, spell_delivery(from, in->v.first, in->v.last + 1));
-        c = least(c, spell_delivery(to, in->v.first, in->v.last + 1));
+        enum ledger_certainty c = least(resend_certainty(in, from, to), in->cap);
         if (c == in->v.certainty && attribution == in->v.attribution)
             continue;
         in->v.certainty = c;
@@ -285,8 +346,7 @@ static int64_t unsent_in(const struct gp *gp, int64_t from, int64_t to)
 
 static bool is_missed(const struct incident *in, int64_t from, int64_t to)
 {
-    return in->v.class == LEDGER_MISSED && !in->v.resolved && from <= in->v.last &&
-           to > in->v.first;
+    return may_be_resolved(in) && from <= in->v.last && to > in->v.first;
 }
 
 void incidents_sent(struct gp *gp, int64_t from, int64_t to)

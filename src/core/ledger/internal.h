@@ -79,6 +79,7 @@ struct spell {
     bool final_commit; // accepted inside the revoke exchange
     bool ack_final;    // its connection is closed: acked_end is all there will be
     bool live;         // all that it was sent was told: false after a restart that lost some
+    bool stood;        // it had ended when it was saved, under a generation that stood on
     enum ledger_certainty attribution;
     enum ledger_trigger end_trigger;
     uint64_t began_ms;
@@ -326,7 +327,8 @@ struct incident {
     enum ledger_certainty cap; // at most this
     uint32_t from_spell;
     uint32_t to_spell;
-    int64_t emitted_records; // 0: never journaled
+    struct ledger_range part; // of its range, what these two were both sent
+    int64_t emitted_records;  // 0: never journaled
     int emitted_class;
     enum ledger_certainty emitted_certainty;
     bool emitted_closed;

@@ -84,6 +84,7 @@ static void incident_fill(struct incident *in, const struct ledger_incident_reco
     in->sends = (uint32_t)r->sends;
     in->from_spell = r->from_spell;
     in->to_spell = r->to_spell;
+    in->part = (struct ledger_range){v->first, v->last + 1};
     in->emitted_records = v->records > 0 ? v->records : 1;
     in->emitted_class = (int)v->class;
     in->emitted_certainty = v->certainty;
@@ -216,6 +217,12 @@ static void mark_fill(struct k_mark *m, const struct ledger_partition_record_mar
     m->proof = (struct ledger_proof){r->wall_ms, api_name(r->api), keep(r->summary)};
 }
 
+// The generation in force gave it this part, and outlives the rebalance that ended the spell.
+static bool stands(const struct gp *gp, const struct spell *s)
+{
+    return s->member && !s->manual && s->mark == gp->group->generation;
+}
+
 static void spell_fill(struct gp *gp, struct spell *s,
                        const struct ledger_partition_record_spell *r)
 {
@@ -254,6 +261,7 @@ static void spell_fill(struct gp *gp, struct spell *s,
     s->rewound = r->rewound;
     s->watched = r->watched;
     s->live = s->life == SPELL_ENDED; // an open one may have been sent more since
+    s->stood = s->live && stands(gp, s);
 }
 
 static void runs_fill(struct gp *gp, const struct ledger_partition_record *r)
@@ -325,12 +333,6 @@ void ledger_set_replay(struct ledger *l, bool on)
     l->replay = on;
 }
 
-// The generation in force gave it this part, and outlives the rebalance that ended the spell.
-static bool stands(const struct gp *gp, const struct spell *s)
-{
-    return s->member && !s->manual && s->mark == gp->group->generation;
-}
-
 // A member that was put out of a rebalance which the restart undid is a member again, and fetches
 // on as if nothing had happened. One that had left or joined anew begins anew when it comes back.
 static void gp_revive(struct gp *gp)
@@ -370,7 +372,7 @@ static void gp_crashed(struct gp *gp)
     for (size_t i = 0; i < gp->n_spells; i++) {
         struct spell *s = gp->spells[i];
         bool was_open = s->life != SPELL_ENDED;
-        if (!was_open && s->live && !stands(gp, s)) {
+        if (!was_open && s->live && !s->stood) {
             if (may_fetch_on(s)) {
                 owned = true;
                 unsure = s->sent_end < unsure ? s->sent_end : unsure;
@@ -378,7 +380,8 @@ static void gp_crashed(struct gp *gp)
             continue;
         }
         owned = true;
-        if (!was_open && s->live) { // it may have been handed the same part again
+        // It may have been handed the same part again, and another generation begun since.
+        if (!was_open && s->live) {
             int64_t k = gp->k < s->k_end ? gp->k : s->k_end;
             unsure = k < unsure ? k : unsure;
             continue;
