@@ -290,7 +290,9 @@ static void spell_zone(struct gp *gp, struct spell *s, int64_t p)
     s->zone = (struct ledger_range){0, 0};
     if (s->attribution == LEDGER_CERTAIN)
         s->attribution = LEDGER_LIKELY;
-    spell_send(gp, s, zone.from, p);
+    // What has left the log since, and may have been compacted before, nobody can count any more.
+    int64_t start = log_bounds(gp).from;
+    spell_send(gp, s, zone.from > start ? zone.from : start, p);
 }
 
 static void spell_seek(struct gp *gp, struct spell *s, int64_t p)
