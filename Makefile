@@ -299,6 +299,9 @@ $(B)/test/consume/nomem: $(B)/obj/test/consume/nomem.o $(pic_objs)
 	@echo "  LINK $@"
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
 	  -Wl,--wrap=strdup -o $@ $^ -lpthread -ldl
+$(B)/test/consume/library: $(call obj,$(addprefix test/consume/,library.c c11_threads.c)) $(pic_objs)
+	@echo "  LINK $@"
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -rdynamic -o $@ $^ -lpthread -ldl
 # libtally's own code against models of a group, a log and a database: see test/consume/model.
 model_srcs := $(wildcard test/consume/model/*.c)
 model_wrap := clock_gettime nanosleep load_kafka sink_open topic_id_ask

@@ -131,8 +131,9 @@ TALLY_API struct tally_value tally_bytes(const void *data, size_t len); // data 
 
 // Runs one statement with parameters $1, $2 ... in either database. Statements are prepared once
 // and kept by their text. ret_changed (may be NULL): rows inserted, updated or deleted.
-// An error ends the transaction: return it from the callback. TALLY_UNFIT: the database says
-// that a value does not fit its column.
+// An error ends the transaction: return it from the callback. A statement that finds it ended, by
+// that or by a COMMIT of the callback's own, is refused with TALLY_INVALID. TALLY_UNFIT: the
+// database says that a value does not fit its column.
 TALLY_API int tally_tx_run(struct tally_tx *tx, const char *sql, const struct tally_value *values,
                            size_t n_values, int64_t *ret_changed, struct tally_error *error);
 // The same, with a callback for each row of the result; what that returns other than 0 ends it.

@@ -483,6 +483,29 @@ def test_what_is_shown(p):
     child.stderr.close()
 
 
+def test_time_left(p):
+    """On a terminal, where there is much to do and it is slow."""
+    t = p.topic(*["x"] * 2000)
+    p.postgres.query(f"CREATE TABLE {t} (v TEXT)")
+    p.postgres.query(f"CREATE FUNCTION {t}_slow() RETURNS trigger AS $$ BEGIN"
+                     " PERFORM pg_sleep(0.005); RETURN NEW; END $$ LANGUAGE plpgsql")
+    p.postgres.query(f"CREATE TRIGGER slow BEFORE INSERT ON {t} FOR EACH ROW"
+                     f" EXECUTE FUNCTION {t}_slow()")
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([world.ROOT / "build/tally", "consume", t, "--group", "g", "--into",
+                              p.postgres.url(), "--format", "lines", "--map", "v=@value",
+                              "--batch", "10", "--bootstrap", p.broker.address], stderr=theirs,
+                             stdout=subprocess.DEVNULL)
+    shown = b""
+    while not re.search(rb"\d+ records stored, [1-9]\d* a second, lag \d+, \d+ s left", shown):
+        shown += os.read(ours, 1000)
+    child.terminate()
+    assert child.wait(30) == 0
+    os.close(ours)
+    os.close(theirs)
+    assert 0 < stored(p.postgres, t, t) < 2000
+
+
 def main():
     tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
     chosen = sys.argv[1:] or tests

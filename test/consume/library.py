@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""libtally in programs of others: handles on threads of their own (built with ThreadSanitizer it
+says what they share), and callbacks that break their contract: a sentence, and no row without its
+offset beyond what the callback itself committed.
+
+usage: library.py PROGRAM     ends with "N passed, N failed" """
+import sqlite3
+import subprocess
+import sys
+import traceback
+
+import world
+
+RECORDS = 300
+
+
+def run(program, *arguments):
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr[:4000])
+    return done.stdout
+
+
+def test_threads(program, folder, broker, _):
+    print(run(program, "threads", folder, "t", broker.address).strip())
+    for n in range(4):
+        db = sqlite3.connect(folder / f"thread{n}.db")
+        rows, distinct = db.execute("SELECT count(*), count(DISTINCT p || '/' || o) FROM seen"
+                                    ).fetchone()
+        (ends,) = db.execute("SELECT SUM(next_offset) FROM tally_offset WHERE next_offset >= 0"
+                             ).fetchone()
+        db.close()
+        # The last one is told to stop, wherever it is.
+        assert rows == distinct == (ends or 0), (n, rows, distinct, ends)
+        assert rows == RECORDS or n == 3, (n, rows)
+
+
+def test_callbacks(program, folder, broker, postgres):
+    for database, into in ((world.Sqlite(folder), f"sqlite:{folder}/rows.db"),
+                           (postgres, postgres.url())):
+        for how, code, words, kept in (
+                ("positive", -22, "process callback returned 7", 0),
+                ("silent", -205, "returned -205 and no sentence", 1),
+                ("commit", -22, "never begin, commit or roll back", 1),
+                ("rollback", -22, "never begin, commit or roll back", 0)):
+            said = run(program, "callback", how, into, "one", broker.address)
+            assert said.startswith(f"{code} ") and words in said, (how, into, said)
+            rows = database.query("SELECT o FROM seen ORDER BY o")
+            assert len(rows) == kept, (how, into, rows)
+            ends = database.query("SELECT next_offset FROM tally_offset WHERE group_id = %s",
+                                  (how,))
+            # A record that does not fit stops behind what came before it.
+            assert ends == [(1 if how == "silent" else 0,)], (how, into, ends)
+            database.query("DELETE FROM seen")
+    # A statement that fails ends a PostgreSQL transaction; SQLite goes on without that statement.
+    said = run(program, "callback", "swallow", postgres.url(), "one", broker.address)
+    assert said.startswith("-22 ") and "must return the first error" in said, said
+    assert postgres.query("SELECT count(*) FROM seen") == [(0,)]
+
+
+def main():
+    tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
+    failed = 0
+    with world.Folder() as folder:
+        broker, postgres = world.Broker(folder), world.Postgres(folder)
+        try:
+            for topic, partitions, n in (("t", 3, RECORDS), ("one", 1, 5)):
+                broker.create(topic, partitions)
+                world.tally("produce", topic, "--format", "lines", "--bootstrap", broker.address,
+                            text="".join(f"{i}\n" for i in range(n)))
+            for name, test in tests.items():
+                try:
+                    test(sys.argv[1], folder, broker, postgres)
+                    print(f"ok   {name}", flush=True)
+                except Exception:
+                    failed += 1
+                    print(f"FAIL {name}", flush=True)
+                    traceback.print_exc(file=sys.stdout)
+        finally:
+            postgres.stop()
+            broker.stop()
+    print(f"library: {len(tests) - failed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
