@@ -468,6 +468,21 @@ static void shared_send(const struct feed *f, struct ledger_range r)
     }
 }
 
+// What nobody, or only somebody before it, was sent as well: it is not in n, and n is not all.
+static void flag_late(struct gp *gp, const struct spell *s, struct ledger_range r)
+{
+    int64_t from = r.from > gp->base ? r.from : gp->base;
+    if (gp->first < 0 || from >= r.to)
+        return;
+    run_split(gp, from);
+    run_split(gp, r.to);
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < r.to; i++)
+        if (gp->runs[i].spell < s->id)
+            gp->runs[i].flags |= RUN_LATE;
+    runs_merge(gp);
+    runs_fold(gp);
+}
+
 // To a former owner. What was on its way when an orderly spell ended is thrown away; one that was
 // put out, or is frozen, may work on it yet.
 static void late_send(struct feed *f, struct ledger_range r)
@@ -481,6 +496,7 @@ static void late_send(struct feed *f, struct ledger_range r)
     }
     if (!s || (!was_asked && s->orderly))
         return;
+    flag_late(gp, s, r);
     if (gp->late_spell == f->spell && r.from <= gp->late.to && r.to >= gp->late.from) {
         gp->late.from = r.from < gp->late.from ? r.from : gp->late.from;
         gp->late.to = r.to > gp->late.to ? r.to : gp->late.to;

@@ -40,8 +40,10 @@ enum run_flags {
     RUN_INCOMPLETE = 1, // coverage: it may have been sent more often than n says
     RUN_EXPIRED = 2,
     RUN_ABANDONED = 4,
-    RUN_GONE = 8,  // lost with the power: no answer that spans it holds it
-    RUN_LATE = 16, // sent to a former owner only: never in n, but not "never sent" either
+    RUN_GONE = 8, // lost with the power: no answer that spans it holds it
+    // Last sent to an owner whose part had ended: never in n, but not "never sent" either, nor is n
+    // all that there was.
+    RUN_LATE = 16,
 };
 
 // [from, next run's from); the last one has no end. Equal neighbours are merged.
