@@ -15,10 +15,13 @@ import collections
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+
+import psycopg2.errors
 
 import world
 
@@ -122,10 +125,13 @@ class Group:
             self.reap(n)
 
     def epochs(self, owner="%"):
-        rows = self.run.database.query(
-            "SELECT partition, claim_epoch FROM tally_offset WHERE group_id = %s"
-            " AND claimed_by LIKE %s", (self.name, owner))
-        return dict(rows)
+        try:
+            return dict(self.run.database.query(
+                "SELECT partition, claim_epoch FROM tally_offset WHERE group_id = %s"
+                " AND claimed_by LIKE %s", (self.name, owner)))
+        except (sqlite3.OperationalError, psycopg2.errors.UndefinedTable) as e:
+            assert "tally_offset" in str(e), e
+            return {}  # no copy has come so far that it made the table
 
     # --- What happens to them.
 
@@ -172,7 +178,7 @@ class Group:
         until = time.monotonic() + 4 * SESSION_MS / 1000
         while time.monotonic() < until and not run.is_over():
             now = self.epochs()
-            if any(now[p] > e for p, e in before.items()):
+            if any(now.get(p, 0) > e for p, e in before.items()):
                 break
             time.sleep(0.002)
         others = [c for i, c in enumerate(self.copies) if i != n]
