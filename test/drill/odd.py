@@ -117,7 +117,7 @@ def main():
             for w in wrong:
                 print(f"      {w}", flush=True)
             bad += bool(wrong)
-    print(f"odd consumers: {len(rows) - bad} passed, {bad} failed")
+    print(f"odd-consumers: {len(rows) - bad} passed, {bad} failed")
     return bad != 0
 
 

@@ -84,7 +84,7 @@ static void incident_fill(struct incident *in, const struct ledger_incident_reco
     in->sends = (uint32_t)r->sends;
     in->from_spell = r->from_spell;
     in->to_spell = r->to_spell;
-    in->part = (struct ledger_range){v->first, v->last + 1};
+    in->part = (struct ledger_range){r->part_from, r->part_to};
     in->emitted_records = v->records > 0 ? v->records : 1;
     in->emitted_class = (int)v->class;
     in->emitted_certainty = v->certainty;

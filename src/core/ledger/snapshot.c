@@ -62,6 +62,8 @@ static void put_incident(struct effects *fx, const struct incident *in)
     r->sends = (int32_t)in->sends;
     r->from_spell = in->from_spell;
     r->to_spell = in->to_spell;
+    r->part_from = in->part.from;
+    r->part_to = in->part.to;
 }
 
 static void put_rebalance(struct effects *fx, const struct rebalance *b)
