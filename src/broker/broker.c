@@ -102,7 +102,8 @@ static int open_journal(struct broker *b, char *ret_why, size_t why_cap)
     struct journal_config config = {.disk = b->config.disk,
                                     .dir = store_journal_dir(b->store),
                                     .is_new = b->start.is_new,
-                                    .clean_position = b->start.journal_position};
+                                    .clean_position = b->start.journal_position,
+                                    .has_same_boot = !b->start.power_lost};
     struct journal_report report = {0};
     ret_why[0] = 0;
     int error = journal_open(&config, replay_record, &rp, &b->journal, &report);
@@ -167,8 +168,10 @@ static int recover(struct broker *b, char *ret_why, size_t why_cap)
         b->config.on_replayed(b->config.user, b->core);
     error = open_partitions(b);
     if (error) {
-        snprintf(ret_why, why_cap, "a partition of %s could not be opened: %s; see the log above",
-                 b->config.dir, strerror(-error));
+        bool is_damage = error == -EBADMSG || error == -ENOENT;
+        snprintf(ret_why, why_cap, "a partition of %s could not be opened: %s; see the log above%s",
+                 b->config.dir, is_damage ? "files are damaged or missing" : strerror(-error),
+                 is_damage ? ". Nothing was changed: put back what it names, from a copy" : "");
         return error;
     }
     error = is_looking ? 0 : store_ready(b->store);

@@ -280,7 +280,8 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
     if (report.text[0])
         partitions_say(ps, true, "%s", report.text);
     if (r < 0) {
-        partitions_say(ps, true, "%s: cannot be opened: %s%s", args.dir, strerror(-r),
+        partitions_say(ps, true, "%s: cannot be opened: %s%s", args.dir,
+                       r == -EBADMSG ? "damaged" : strerror(-r),
                        r == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
         partition_free(p);
         return r;

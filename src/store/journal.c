@@ -502,10 +502,17 @@ static int replay_snapshot(struct opening *o)
 static int judge_tail(struct opening *o, const char *path, struct window *w, uint64_t pos)
 {
     uint64_t synced = 0;
+    bool has_more;
     uint64_t next = o->j->position + 1;
-    int r = journal_synced_after(w, pos + 1, next, &synced);
+    int r = journal_synced_after(w, pos + 1, next, &synced, &has_more);
     if (r < 0)
         return read_error(o, path, pos, r);
+    if (has_more && o->config->has_same_boot)
+        return refuse(o, -EBADMSG,
+                      "%s: damaged at byte %llu of %llu: batch %llu is not readable, and good ones "
+                      "stand behind it; nothing was changed",
+                      path, (unsigned long long)pos, (unsigned long long)w->size,
+                      (unsigned long long)next);
     if (synced >= next || o->config->clean_position >= 0)
         return refuse(o, -EBADMSG,
                       "%s: damaged at byte %llu of %llu: batch %llu was durable and is not "

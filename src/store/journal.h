@@ -22,6 +22,8 @@ struct journal_config {
     bool is_new;             // store_start.is_new: an empty or missing directory is then right
     int64_t clean_position;  // store_start.journal_position: where a clean stop left it, -1: it
                              // was not clean, so that the tail may be torn
+    bool has_same_boot;      // the machine has not been down since the last run wrote: a batch
+                             // that is bad before a good one is damage
     uint64_t snapshot_bytes; // tail size that asks for a snapshot; 0: 64 MiB
 };
 

@@ -90,9 +90,11 @@ int journal_batch_replay(const struct journal_batch_header *h, const uint8_t *ba
     return p == end ? 0 : -EBADMSG;
 }
 
-int journal_synced_after(struct window *w, uint64_t pos, uint64_t position, uint64_t *ret_synced)
+int journal_synced_after(struct window *w, uint64_t pos, uint64_t position, uint64_t *ret_synced,
+                         bool *ret_is_any)
 {
     *ret_synced = 0;
+    *ret_is_any = false;
     while (pos + JOURNAL_BATCH_HEADER_BYTES <= w->size) {
         const uint8_t *p;
         int r = window_at(w, pos, JOURNAL_BATCH_HEADER_BYTES, &p);
@@ -109,6 +111,7 @@ int journal_synced_after(struct window *w, uint64_t pos, uint64_t position, uint
             if (r < 0)
                 return r;
         }
+        *ret_is_any = *ret_is_any || batch;
         if (batch && h.synced > *ret_synced)
             *ret_synced = h.synced;
         pos += batch ? h.len : 1;

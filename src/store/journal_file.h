@@ -35,6 +35,6 @@ MUST_USE int journal_batch_replay(const struct journal_batch_header *h, const ui
                                   uint64_t position, journal_replay_fn *replay, void *ctx,
                                   uint64_t *n_records);
 // Looks behind a bad batch for later ones and says up to which position they know the journal
-// to have been durable (0: no valid batch follows).
+// to have been durable; whether there is any.
 MUST_USE int journal_synced_after(struct window *w, uint64_t pos, uint64_t position,
-                                  uint64_t *ret_synced);
+                                  uint64_t *ret_synced, bool *ret_is_any);

@@ -69,7 +69,7 @@ int log_close_clean(struct log *l, struct log_mark *ret_mark)
     if (r == 0 && !is_untouched && log_checkpoint_due(l))
         r = log_write_checkpoint(l);
     if (r == 0)
-        *ret_mark = (struct log_mark){l->start, l->end, log_active(l)->size};
+        *ret_mark = (struct log_mark){l->start, l->end, log_active(l)->size, log_bytes(l)};
     log_close(l);
     return r;
 }

@@ -45,6 +45,7 @@ extern const struct log_config log_config_default; // Kafka's defaults
 struct log_mark {
     int64_t start, end;
     uint64_t active_bytes; // size of the active segment
+    uint64_t bytes;        // of all segments; 0: not told, by an older version
 };
 
 struct log_open {

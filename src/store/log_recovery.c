@@ -152,17 +152,24 @@ static int make_first(struct opening *o, int64_t base)
     return say_io(o, r, "cannot be written");
 }
 
-// Only retention removes the first segments, and it writes down before that they were durable.
+// Only retention removes the first segments. It writes down before that they were durable, and
+// tells the journal where the log starts then: what that was told only the power can take back.
 static int check_first(struct opening *o)
 {
     struct log *l = o->l;
-    int64_t base = l->segments[0]->base;
-    int64_t expected = o->durable > o->args->log_start ? o->durable : o->args->log_start;
-    if (base <= expected || o->is_damaged)
+    const struct log_open *args = o->args;
+    int64_t base = l->segments[0]->base, expected = args->log_start;
+    if (args->was_clean && args->mark && args->mark->start > expected)
+        expected = args->mark->start;
+    if (args->power_lost && o->durable > expected)
+        expected = o->durable;
+    if (base <= expected || (args->power_lost && o->is_damaged))
         return 0;
-    if (!o->args->power_lost)
-        return say(o, -ENOENT, "%s: the segments before offset %" PRId64 " are missing", l->dir,
-                   base);
+    if (!args->power_lost)
+        return say(o, -ENOENT,
+                   "%s: the segments before offset %" PRId64 " are missing, though the log starts "
+                   "at %" PRId64,
+                   l->dir, base, expected);
     if (disk_is_read_only(l->disk))
         return say(o, -EROFS,
                    "%s: the segments before offset %" PRId64
@@ -212,7 +219,41 @@ static int64_t end_of(const struct log *l)
     return end > epoch_start ? end : epoch_start;
 }
 
-static int open_clean(struct opening *o, const struct log_mark *mark)
+// Offsets are skipped only where a new epoch begins, and where compaction was.
+static bool may_follow(const struct log *l, int64_t end, int64_t next)
+{
+    return next == end ||
+           (next > end && (next <= l->compaction.gaps || epochs_begins_at(&l->epochs, next)));
+}
+
+static bool follows(const struct log *l, const struct segment *s, const struct segment *next)
+{
+    return may_follow(l, s->end, next->base);
+}
+
+static int check_sealed(struct opening *o, size_t i)
+{
+    struct log *l = o->l;
+    struct segment *s = l->segments[i], *next = l->segments[i + 1];
+    // Before its indexes are made anew: what is refused is not changed.
+    if (s->size == 0 && !may_follow(l, s->base, next->base) && next->base > o->args->log_start)
+        return say(o, -EBADMSG, "%s/%020" PRId64 ".log: is empty", l->dir, s->base);
+    int r = log_segment_ready(l, s);
+    if (r == -EBADMSG)
+        return say(o, r, "%s/%020" PRId64 ".log: its %" PRIu64 " bytes are damaged, or cut", l->dir,
+                   s->base, s->size);
+    if (r < 0)
+        return say(o, r, "%s/%020" PRId64 ".log: cannot be read: %s", l->dir, s->base,
+                   strerror(-r));
+    // Below the log start the rest of a retention that a crash interrupted may stand.
+    if (!follows(l, s, next) && next->base > o->args->log_start)
+        return say(o, -ENOENT, "%s: the segment with offset %" PRId64 " is missing", l->dir,
+                   s->end);
+    return 0;
+}
+
+// Nothing is read after a clean stop, but for what it takes to name the file that is wrong.
+static int check_sizes(struct opening *o, const struct log_mark *mark)
 {
     struct log *l = o->l;
     struct segment *s = log_active(l);
@@ -220,11 +261,31 @@ static int open_clean(struct opening *o, const struct log_mark *mark)
         return say(o, -EBADMSG,
                    "%s/%020" PRId64 ".log: has %" PRIu64 " bytes, but was left with %" PRIu64,
                    l->dir, s->base, s->size, mark->active_bytes);
+    uint64_t bytes = log_bytes(l);
+    if (mark->bytes == 0 || bytes == mark->bytes)
+        return 0;
+    for (size_t i = 0; i + 1 < l->n_segments; i++) {
+        int r = check_sealed(o, i);
+        if (r < 0)
+            return r;
+    }
+    return say(o, -EBADMSG,
+               "%s: its .log files have %" PRIu64 " bytes, but were left with %" PRIu64
+               ": one was cut, or is missing",
+               l->dir, bytes, mark->bytes);
+}
+
+static int open_clean(struct opening *o, const struct log_mark *mark)
+{
+    struct log *l = o->l;
+    struct segment *s = log_active(l);
+    int r = check_sizes(o, mark);
+    if (r < 0)
+        return r;
     const struct segment_state *known = &o->checkpoint.active;
     bool is_known = s->size == 0 ||
                     (o->has_checkpoint && known->bytes == s->size && segment_use_state(s, known));
     s->is_loaded = s->keeps_indexes = true;
-    int r = 0;
     if (is_known && s->size > 0)
         l->checkpoint = *known;
     if (!is_known) {
@@ -310,13 +371,6 @@ static int judge(struct opening *o, size_t i, struct window *w, uint64_t pos, in
     return 0;
 }
 
-// Offsets are skipped only where a new epoch begins, and where compaction was.
-static bool may_follow(const struct log *l, int64_t end, int64_t next)
-{
-    return next == end ||
-           (next > end && (next <= l->compaction.gaps || epochs_begins_at(&l->epochs, next)));
-}
-
 // Whether the checkpoint says how the active segment began. A power cut may have taken what was not
 // durable then, and left an older checkpoint than that of a start which cut it and went on.
 static bool may_resume(const struct opening *o)
@@ -364,26 +418,6 @@ static int scan(struct opening *o, size_t i, int64_t durable)
     }
     window_close(&w);
     return say_io(o, r, "cannot be read");
-}
-
-static bool follows(const struct log *l, const struct segment *s, const struct segment *next)
-{
-    return may_follow(l, s->end, next->base);
-}
-
-static int check_sealed(struct opening *o, size_t i)
-{
-    struct log *l = o->l;
-    struct segment *s = l->segments[i], *next = l->segments[i + 1];
-    int r = log_segment_ready(l, s);
-    if (r < 0)
-        return say(o, r, "%s/%020" PRId64 ".log: cannot be read: %s", l->dir, s->base,
-                   strerror(-r));
-    // Below the log start the rest of a retention that a crash interrupted may stand.
-    if (!follows(l, s, next) && next->base > o->args->log_start)
-        return say(o, -ENOENT, "%s: the segment with offset %" PRId64 " is missing", l->dir,
-                   s->end);
-    return 0;
 }
 
 static int scan_tail(struct opening *o)

@@ -125,19 +125,19 @@ static int read_meta(struct opening *o)
     return 0;
 }
 
-// "log NAME START END BYTES" each; the crc of the whole was good.
+// "log NAME START END BYTES ALL" each; the crc of the whole was good.
 static void read_marks(struct store *s, const char *text)
 {
     for (const char *at = text, *end; (end = strchr(at, '\n')); at = end + 1) {
         // One line by itself: sscanf() looks for the end of all it is given.
         char line[LOG_NAME_MAX + 100], name[LOG_NAME_MAX + 1];
-        struct log_mark m;
+        struct log_mark m = {0};
         if ((size_t)(end - at) >= sizeof line)
             continue;
         memcpy(line, at, (size_t)(end - at));
         line[end - at] = 0;
-        if (sscanf(line, "log %255s %" SCNd64 " %" SCNd64 " %" SCNu64, name, &m.start, &m.end,
-                   &m.active_bytes) != 4)
+        if (sscanf(line, "log %255s %" SCNd64 " %" SCNd64 " %" SCNu64 " %" SCNu64, name, &m.start,
+                   &m.end, &m.active_bytes, &m.bytes) < 4)
             continue;
         struct log_mark *mark = malloc(sizeof *mark);
         CHECK(mark);
@@ -172,8 +172,8 @@ void store_add_log_mark(struct store *s, struct str topic, int32_t partition,
 {
     char name[LOG_NAME_MAX + 1];
     name_of(topic, partition, name);
-    buf_printf(&s->new_marks, "log %s %" PRId64 " %" PRId64 " %" PRIu64 "\n", name, mark->start,
-               mark->end, mark->active_bytes);
+    buf_printf(&s->new_marks, "log %s %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 "\n", name,
+               mark->start, mark->end, mark->active_bytes, mark->bytes);
 }
 
 static int read_clean(struct opening *o)

@@ -40,16 +40,16 @@ def tree(place):
     return told.hexdigest()
 
 
-def batch(value):
+def batch(value, time=1000):
     record = b"\0\0\0\1" + bytes([len(value) * 2]) + value + b"\0"
     record = bytes([len(record) * 2]) + record
-    body = struct.pack(">hiqqqhii", 0, 0, 1000, 1000, -1, -1, -1, 1) + record
+    body = struct.pack(">hiqqqhii", 0, 0, time, time, -1, -1, -1, 1) + record
     head = struct.pack(">qiib", 0, 9 + len(body), -1, 2)
     return head + struct.pack(">I", crc32c(body)) + body
 
 
-def produce(s, value=b"kept", acks=-1):
-    records = batch(value)
+def produce(s, value=b"kept", acks=-1, time=1000):
+    records = batch(value, time)
     body = struct.pack(">hhi", -1, acks, 30000) + struct.pack(">i", 1) + string(b"t")
     body += struct.pack(">iii", 1, 0, len(records)) + records
     s.sendall(frame(0, 3, body))
@@ -58,14 +58,15 @@ def produce(s, value=b"kept", acks=-1):
 
 
 @contextlib.contextmanager
-def filled(is_clean=True):
-    """A directory with a topic and a record, its broker stopped or killed."""
+def filled(is_clean=True, times=(1000,), options=()):
+    """A directory with a topic and a record of each time, its broker stopped or killed."""
     with tempfile.TemporaryDirectory() as place:
         data = os.path.join(place, "data")
-        with Server(data=data) as b:
+        with Server(*options, data=data) as b:
             with b.connect() as s:
                 make_topic(s)
-                assert produce(s) == 0
+                for time in times:
+                    assert produce(s, time=time) == 0
             if is_clean:
                 assert b.stop() == 0, b.logged()
             else:
@@ -217,6 +218,24 @@ def test_a_log_shorter_than_it_was_left():
             refused(data, "t-0")
         path.write_bytes(good)
         serves(data)
+
+
+def test_an_older_segment_cut_or_missing():
+    # A segment for each record, none of which is old enough to go.
+    options = ("--set", "log.roll.ms=1000", "--set", "log.retention.ms=-1")
+    for is_clean in (True, False):
+        with filled(is_clean, (10 ** 6, 2 * 10 ** 6, 3 * 10 ** 6), options) as data:
+            for offset in (0, 1):
+                path = pathlib.Path(data, f"t-0/{offset:020}.log")
+                good = path.read_bytes()
+                for bad in (None, b"", good[:len(good) // 2], good[:-1]):
+                    path.unlink()
+                    if bad is not None:
+                        path.write_bytes(bad)
+                    refused(data, "t-0", f"offset {offset + 1}" if bad is None and offset == 0
+                            else "")
+                    path.write_bytes(good)
+            serves(data)
 
 
 def test_a_journal_shorter_than_it_was_left():

@@ -357,6 +357,33 @@ static void every_flipped_bit_of_durable_batches_is_refused(void **unused)
     disk_free(d);
 }
 
+// A process that dies leaves what it wrote in the order it wrote it: a bad batch before a good one
+// is damage. A machine that goes down may leave just that.
+static void a_bad_batch_before_a_good_one(void **unused)
+{
+    (void)unused;
+    struct disk *d = disk_sim_new(5);
+    struct journal *j;
+    struct journal_report report;
+    struct state s;
+    assert_int_equal(reopen(d, true, &s, &j, &report), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(put(j, i, 1), 0);
+    journal_close(j);
+    uint64_t second = 32 + 28 + 8 + 8;
+    assert_int_equal(disk_sim_flip_bit(d, "/j/00000000000000000001.journal", second + 30, 1), 0);
+    struct journal_config config = config_of(d, false);
+    config.has_same_boot = true;
+    s.n = 0;
+    assert_int_equal(journal_open(&config, replay, &s, &j, &report), -EBADMSG);
+    assert_non_null(strstr(report.text, "batch 2 is not readable, and good ones stand behind it"));
+    assert_int_equal(reopen(d, false, &s, &j, &report), 0);
+    assert_int_equal(s.n, 1);
+    assert_non_null(strstr(report.text, "torn tail"));
+    journal_close(j);
+    disk_free(d);
+}
+
 static void newer_missing_and_shortened_files_are_refused(void **unused)
 {
     (void)unused;
@@ -422,6 +449,7 @@ int main(void)
         cmocka_unit_test(power_cut_inside_recovery),
         cmocka_unit_test(skipped_sync_is_noticed_by_this_test),
         cmocka_unit_test(every_flipped_bit_of_durable_batches_is_refused),
+        cmocka_unit_test(a_bad_batch_before_a_good_one),
         cmocka_unit_test(newer_missing_and_shortened_files_are_refused),
         cmocka_unit_test(full_disk_leaves_the_journal_usable),
     };
