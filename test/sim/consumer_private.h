@@ -46,7 +46,7 @@ struct consumer {
     enum consumer_state state;
     struct link *group_link;
     struct link *data_link;
-    char name[24];
+    char name[32];
     char member_id[128];
     int32_t generation;
     uint32_t epoch;      // of membership: answers to what was asked in an older one are dropped

@@ -93,7 +93,7 @@ static void plan_consumer(struct plan *p, size_t i)
 void plan_add_consumer(struct plan *p, const struct consumer_plan *c)
 {
     CHECK(p->n_consumers < CONSUMERS_MAX);
-    char name[24];
+    char name[32];
     snprintf(name, sizeof name, "consumer%zu", p->n_consumers);
     struct consumer *new = consumer_new(&p->sim, c, name);
     for (size_t i = 0; i < p->n_consumers; i++)
@@ -106,7 +106,7 @@ static void populate(struct plan *p)
 {
     p->n_producers = 1 + prng_below(dice(p), PRODUCERS_MAX);
     for (size_t i = 0; i < p->n_producers; i++) {
-        char name[24];
+        char name[32];
         snprintf(name, sizeof name, "producer%zu", i);
         bool is_idempotent = prng_chance(dice(p), 60);
         int16_t acks = is_idempotent || prng_chance(dice(p), 50) ? -1 : 1;
