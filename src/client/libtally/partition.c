@@ -157,9 +157,11 @@ int partition_check_topic(struct tally *t, struct topic *topic, int timeout_ms,
         strcmp(topic->id, id) != 0)
         return tally_error_set(error, TALLY_OFFSET,
                                "topic %s had id %s and now has id %s: it was deleted and made "
-                               "again, and the stored offsets are of the old one; to begin anew, "
-                               "delete the group's rows of the old id from tally_offset",
-                               topic->name, topic->id, id);
+                               "again, and the stored offsets are of the old one; what was stored "
+                               "in the last %" PRId64 " s may be of the new one from those offsets "
+                               "on; to begin anew, delete the group's rows of the old id from "
+                               "tally_offset",
+                               topic->name, topic->id, id, (now - topic->asked_at_ms) / 1000 + 1);
     if (!topic->asked_at_ms || strcmp(id, CLAIM_NO_ID) != 0)
         memcpy(topic->id, id, sizeof id);
     topic->asked_at_ms = now;
