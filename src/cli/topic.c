@@ -163,6 +163,17 @@ static int describe_configs(struct client *c, struct str name, struct arena *a)
     return CLI_FINE;
 }
 
+// What the broker says, or the sentence of the code where it says nothing.
+static int refused(const char *name, int16_t error_code, struct str why)
+{
+    if (error_code == KERR_UNKNOWN_TOPIC_OR_PARTITION)
+        return cli_fail("topic", "no topic \"%s\"; tally topic list names all", name);
+    if (why.len <= 0)
+        why = str_from(kerr_message(error_code));
+    int32_t len = why.len > 0 && why.ptr[why.len - 1] == '.' ? why.len - 1 : why.len;
+    return cli_fail("topic", "%s: %.*s (%s)", name, len, why.ptr, kerr_name(error_code));
+}
+
 static int describe_one(struct client *c, const char *name, struct arena *a)
 {
     struct str text = str_from(name);
@@ -170,10 +181,9 @@ static int describe_one(struct client *c, const char *name, struct arena *a)
     int32_t n;
     if (client_metadata(c, &text, 1, a, &topics, &n) < 0)
         return failed(c);
-    if (n != 1 || topics[0].error_code == KERR_UNKNOWN_TOPIC_OR_PARTITION)
-        return cli_fail("topic", "no topic \"%s\"; tally topic list names all", name);
-    if (topics[0].error_code)
-        return cli_fail("topic", "%s: %s", name, kerr_name(topics[0].error_code));
+    if (n != 1 || topics[0].error_code)
+        return refused(name, n == 1 ? topics[0].error_code : KERR_UNKNOWN_TOPIC_OR_PARTITION,
+                       STR_NULL);
     char id[23];
     uuid_text(topics[0].id, id);
     printf("%s  id %s, %d partition%s\n", name, id, (int)topics[0].n_partitions,
@@ -216,8 +226,7 @@ static int add_partitions(struct client *c, int32_t node, const char *name, int3
     if (client_call(c, node, API_CREATE_PARTITIONS, -1, &request, a, &response, NULL) < 0)
         return failed(c);
     if (response.n_results == 1 && response.results[0].error_code)
-        return cli_fail("topic", "%s: %s: %.*s", name, kerr_name(response.results[0].error_code),
-                        STR_FMT(response.results[0].error_message));
+        return refused(name, response.results[0].error_code, response.results[0].error_message);
     printf("%s has %d partitions now\n", name, (int)total);
     return CLI_FINE;
 }
@@ -246,8 +255,7 @@ static int alter_configs(struct client *c, const struct options *o, const char *
                     NULL) < 0)
         return failed(c);
     if (response.n_responses == 1 && response.responses[0].error_code)
-        return cli_fail("topic", "%s: %s: %.*s", name, kerr_name(response.responses[0].error_code),
-                        STR_FMT(response.responses[0].error_message));
+        return refused(name, response.responses[0].error_code, response.responses[0].error_message);
     printf("altered %s\n", name);
     return CLI_FINE;
 }
@@ -289,8 +297,7 @@ static int delete (struct client *c, const struct options *o, struct arena *a)
     for (int32_t i = 0; i < response.n_responses; i++) {
         struct delete_topics_response_response *r = &response.responses[i];
         if (r->error_code)
-            status =
-                cli_fail("topic", "delete %.*s: %s", STR_FMT(r->name), kerr_name(r->error_code));
+            status = refused(arena_printf(a, "%.*s", STR_FMT(r->name)), r->error_code, STR_NULL);
         else
             printf("deleted %.*s\n", STR_FMT(r->name));
     }

@@ -29,7 +29,10 @@ int client_refused(struct client *c, int16_t error_code, const char *format, ...
     int n = vsnprintf(c->why, sizeof c->why, format, args);
     va_end(args);
     size_t used = n < 0 ? 0 : (size_t)n < sizeof c->why ? (size_t)n : sizeof c->why - 1;
-    snprintf(c->why + used, sizeof c->why - used, ": %s", kerr_name(error_code));
+    // Behind a broker's own sentence.
+    while (used > 0 && c->why[used - 1] == '.')
+        used--;
+    snprintf(c->why + used, sizeof c->why - used, " (%s)", kerr_name(error_code));
     return -EREMOTEIO;
 }
 

@@ -33,7 +33,8 @@ common() { # BOOTSTRAP
     printf '{"id":1}\nbad\n' >"$dir/bad.json"
     expect "topic create" 0 "created cli with 2 partitions" \
         "$tally" topic create cli -p 2 --set retention.ms=500000 -b "$at"
-    expect "topic create again" 2 "TOPIC_ALREADY_EXISTS" "$tally" topic create cli -b "$at"
+    expect "topic create again" 2 "already exists \\(TOPIC_ALREADY_EXISTS\\)" \
+        "$tally" topic create cli -b "$at"
     expect "topic list" 0 "^cli" "$tally" topic list -b "$at"
     expect "topic describe" 0 "retention.ms=500000" "$tally" topic describe cli -b "$at"
     expect "topic alter" 0 "cli has 3 partitions" "$tally" topic alter cli -p 3 -b "$at"
@@ -55,6 +56,10 @@ common() { # BOOTSTRAP
     expect "group reset" 0 "-> 0" \
         "$tally" group reset readers --topic cli --to earliest --execute -b "$at"
     expect "topic delete" 0 "deleted cli" "$tally" topic delete cli -b "$at"
+    expect "topic delete again" 2 "no topic .cli.; tally topic list" \
+        "$tally" topic delete cli -b "$at"
+    expect "topic alter, gone" 2 "no topic .cli." \
+        "$tally" topic alter cli --set retention.ms=5 -b "$at"
     rm -rf "$dir"
 }
 
