@@ -70,6 +70,24 @@ static void member_fill(struct member *m, const struct ledger_member *from)
     group_had_identity(m->group, &m->who);
 }
 
+// Put out before it was saved, and a member of the next generation under the same id: a restart in
+// between undid its end, and it went on. Whether it gave the part up and was handed it again,
+// nobody tells; the more may have been sent that nothing is known of.
+static struct spell *revived(struct gp *gp, const struct member *m)
+{
+    for (size_t i = gp->n_spells; gp->group->l->replay && i-- > 0;) {
+        struct spell *s = gp->spells[i];
+        if (s->member != m)
+            continue;
+        if (!s->stood || s->orderly)
+            return NULL;
+        s->life = SPELL_OPEN;
+        s->live = s->stood = s->ack_final = false;
+        return s;
+    }
+    return NULL;
+}
+
 // Marks what each member keeps, so that the rest is found in one walk.
 static void mark_kept(struct group *g, struct member *m, const struct ledger_member *from)
 {
@@ -77,6 +95,8 @@ static void mark_kept(struct group *g, struct member *m, const struct ledger_mem
         struct tp *tp = get_tp(g->l, from->assigned[i].topic_id, from->assigned[i].partition);
         struct gp *gp = find_gp(g, tp);
         struct spell *s = gp ? spell_of(gp, m) : NULL;
+        if (gp && !s)
+            s = revived(gp, m);
         if (!s)
             continue;
         s->mark = g->generation;
