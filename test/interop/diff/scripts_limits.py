@@ -33,6 +33,11 @@ def script_group_size(r):
     r.call("completing", admin, "DescribeGroups", 5, {"Groups": [group]})
     r.call("first leaves", conns[0], "LeaveGroup", 3, leave_body(group, (ids[0], None)))
     r.add("generation", answer["GenerationId"])
+    # Apache Kafka has the new leader by the order of a hash map.
+    for _, outcome in r.steps:
+        if isinstance(outcome, dict):
+            outcome.pop("Leader", None)
+            outcome.pop("Members", None)
 
 
 def script_group_times(r):
@@ -86,3 +91,25 @@ def script_message_size(r):
             lambda a: a["Topics"][0]["ErrorCode"] == 0)
     r.call("they are there", c, "Metadata", 5, {"Topics": [{"Name": r.name("two")}],
                                                 "AllowAutoTopicCreation": False})
+
+
+def script_own_retention(r):
+    """offsets.retention.check.interval.ms=500; a retention that the commit names is its own."""
+    c = r.connect()
+    name = create(r, c, topic(r.name("t")))
+    for kind, retention in (("short", 1500), ("long", 600_000), ("usual", -1)):
+        group = r.name(kind)
+        ready(r, c, group)
+        r.call(f"{kind} commit", c, "OffsetCommit", 3, {
+            "GroupId": group, "GenerationIdOrMemberEpoch": -1, "MemberId": "",
+            "RetentionTimeMs": retention, "Topics": [{"Name": name, "Partitions": [
+                {"PartitionIndex": 0, "CommittedOffset": 5, "CommittedMetadata": ""}]}]})
+        r.call(f"{kind} is there", c, "OffsetFetch", 5, {"GroupId": group, "Topics": None})
+    r.until(c, "OffsetFetch", 5, {"GroupId": r.name("short"), "Topics": None},
+            lambda a: not a["Topics"])
+    for kind in ("short", "long", "usual"):
+        r.call(f"{kind} after that", c, "OffsetFetch", 5,
+               {"GroupId": r.name(kind), "Topics": None})
+    r.until(c, "DescribeGroups", 5, {"Groups": [r.name("short")]},
+            lambda a: a["Groups"][0]["GroupState"] == "Dead")
+    r.call("the group went with it", c, "DescribeGroups", 5, {"Groups": [r.name("short")]})
