@@ -388,10 +388,10 @@ def unfinished_giants(broker, _rnd, _seconds):
 
 def unread_giants(broker, _rnd, _seconds):
     """Answers of 20 MB that nobody reads, whether they wait for the disk or for the reader."""
-    make_topics(broker, ["wide"], 200)
     before = len(broker.lines())
-    ask = frame("Metadata", 9, encode("MetadataRequest", 9, {
-        "Topics": [{"Name": "wide"}] * 3500, "AllowAutoTopicCreation": False}))
+    ask = frame("DescribeConfigs", 4, encode("DescribeConfigsRequest", 4, {
+        "Resources": [{"ResourceType": 4, "ResourceName": "1"}] * 5000,
+        "IncludeSynonyms": True}))
     sockets = []
     for _ in range(30):
         s = raw_socket(broker)
