@@ -387,10 +387,10 @@ def unfinished_giants(broker, _rnd, _seconds):
 
 
 def unread_giants(broker, _rnd, _seconds):
-    """Answers of 20 MB that nobody reads, whether they wait for the disk or for the reader."""
+    """Answers of 14 MB that nobody reads, whether they wait for the disk or for the reader."""
     before = len(broker.lines())
     ask = frame("DescribeConfigs", 4, encode("DescribeConfigsRequest", 4, {
-        "Resources": [{"ResourceType": 4, "ResourceName": "1"}] * 5000,
+        "Resources": [{"ResourceType": 4, "ResourceName": "1"}] * 3500,
         "IncludeSynonyms": True}))
     sockets = []
     for _ in range(30):
