@@ -47,6 +47,11 @@
 // A wrong proof could cost the rightful owner a second claim, never a record: the compare-and-set
 // above does not rest on it. With KIP-848 the broker checks the member epoch in the same way.
 //
+// A TOPIC MADE AGAIN has another id, and ids never come back. The id is asked after a batch's last
+// record was polled, and answered before its COMMIT; another one ends the run (TALLY_OFFSET) with
+// nothing of the batch stored. Until a broker answers, the batch is rolled back and tried again,
+// for at most timeout_ms. Over TLS or SASL, and of brokers without ids, it cannot be asked.
+//
 // THREADS. No global state: handles are independent of each other. One handle belongs to one
 // thread at a time; only tally_stop() may be called from any thread, and from a signal handler.
 // All callbacks run on the thread that is inside tally_open(), tally_run() or tally_close().

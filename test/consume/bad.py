@@ -15,6 +15,7 @@ import time
 import traceback
 
 import confluent_kafka as kafka
+import confluent_kafka.admin
 
 import world
 
@@ -382,6 +383,36 @@ def test_a_topic_made_again(p):
         said = p.consume(t, "--group", "g", "--into", into, expect=2)
         says(said, f"of topic id {old}", "now has id", "offset 2", "delete")
         assert stored(database, t, t) == 2
+
+
+def test_a_topic_made_again_under_a_running_copy(p):
+    """Filled beyond the stored offset at once: the copy reads on there, and stores none of it."""
+    admin = kafka.admin.AdminClient({"bootstrap.servers": p.broker.address})
+    for _ in range(8):
+        for kind, database, into, _ in p.databases():
+            t = p.topic(*["old"] * 20)
+            child = subprocess.Popen([world.ROOT / "build/tally", "consume", t, "--group", "g",
+                                      "--into", into, "--create", "--batch", "3", "--bootstrap",
+                                      p.broker.address, "-X", "fetch.error.backoff.ms=0"],
+                                     text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+            def count():
+                try:
+                    return database.query(f"SELECT count(*) FROM {t}")[0][0]
+                except Exception:
+                    return 0
+
+            world.wait_until(lambda: count() == 20, "stored")
+            (old,), = database.query("SELECT topic_id FROM tally_offset WHERE topic = %s", (t,))
+            admin.delete_topics([t])[t].result(30)
+            admin.create_topics([kafka.admin.NewTopic(t, 1, 1)])[t].result(30)
+            p.produce(t, *["new"] * 60)
+            _, said = child.communicate(timeout=60)
+            assert child.returncode == 2, (kind, child.returncode, said)
+            says(said, f"topic {t} had id {old} and now has id", "delete the group's rows")
+            rows = database.query(f"SELECT value, count(*) FROM {t} GROUP BY value")
+            assert [(bytes(v), n) for v, n in rows] == [(b"old", 20)], (kind, rows)
+            assert stored(database, t, t) == 20
 
 
 def test_dead_letters(p):

@@ -9,12 +9,16 @@
 
 #include "client/libtally/claim.h"
 #include "client/libtally/load.h"
+#include "client/libtally/topic_id.h"
 
 #include <stdatomic.h>
 
-#define CONSUMER_TICK_MS 100         // longest wait in one poll
-#define CONSUMER_COMMIT_MS 100       // offsets go to Kafka no more often than this
-#define CONSUMER_ID_CHECK_MS 5000    // how long an answer about a topic's id is believed
+#define CONSUMER_TICK_MS 100   // longest wait in one poll
+#define CONSUMER_COMMIT_MS 100 // offsets go to Kafka no more often than this
+#define CONSUMER_ID_CHECK_MS                                                                       \
+    5000                             // how long an answer about a topic's id is believed, where
+                                     // nothing is stored
+#define CONSUMER_IDS_AHEAD 16        // questions under way, one for each topic of a batch
 #define CONSUMER_ID_CALL_MS 500      // asking in between must not hold up the records
 #define CONSUMER_ID_PAUSE_MS 30000   // after nobody answered that
 #define CONSUMER_MAX_BROKERS 16      // whose addresses are kept, beside the given ones
@@ -34,7 +38,8 @@ enum partition_state {
 };
 
 struct partition {
-    char *topic; // owned; claim.topic is the same
+    char *topic;      // owned; claim.topic is the same
+    struct topic *of; // NULL: none of those subscribed to
     struct claim claim;
     enum partition_state state;
     bool is_assigned;     // librdkafka fetches it
@@ -76,6 +81,8 @@ struct tally {
     char *member;
     char *brokers; // the given addresses and those that the brokers told
     bool asks_ids; // plain connections only: the request of topic_id.c knows no TLS
+    struct topic_id_link ids;
+    size_t asked_to; // partitions before this one have their topic asked for
     struct topic *topics;
     struct partition **partitions;
     size_t n_partitions;
@@ -93,6 +100,7 @@ struct tally {
     struct outage kafka;
     char kafka_why[240]; // what librdkafka said last of a broker that it cannot use; "": nothing
     struct outage database;
+    struct outage unconfirmed; // nobody says whether a batch's topics are still the same
     struct tally_stats stats;
     struct tally_error failure; // code 0: none. Set by callbacks, which cannot return it
     bool has_joined;            // an assignment has come
@@ -133,6 +141,11 @@ void partition_free_all(struct tally *t);
 // timeout_ms to answer.
 MUST_CHECK int partition_check_topic(struct tally *t, struct topic *topic, int timeout_ms,
                                      struct tally_error *error);
+// Confirms that what is held is of the topics that were claimed: the question is sent when the last
+// record has been polled, and answered before the COMMIT. As ids never come back, the records are
+// then of that topic, and not of one that was made again. TALLY_KAFKA: not now.
+MUST_CHECK int partition_ask_ids(struct tally *t, struct tally_error *error);
+MUST_CHECK int partition_confirm_ids(struct tally *t, struct tally_error *error);
 
 // Stores all that is held, whatever it takes. 0, or a code whose error is kept.
 int store_flush(struct tally *t);

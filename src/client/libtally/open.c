@@ -462,6 +462,7 @@ void tally_close(struct tally *t)
     if (t->producer)
         t->k.rd_kafka_destroy(t->producer);
     sink_close(t->sink);
+    topic_id_close(&t->ids);
     partition_free_all(t);
     for (size_t i = 0; t->topics && i < t->o.n_topics; i++) {
         free(t->topics[i].name);

@@ -1,7 +1,7 @@
 #include "client/libtally/consumer.h"
-#include "client/libtally/topic_id.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +11,15 @@ struct partition *partition_find(const struct tally *t, const char *topic, int32
         struct partition *p = t->partitions[i];
         if (p->claim.partition == partition && strcmp(p->topic, topic) == 0)
             return p;
+    }
+    return NULL;
+}
+
+static struct topic *topic_of(const struct tally *t, const char *name)
+{
+    for (size_t i = 0; i < t->o.n_topics; i++) {
+        if (strcmp(t->topics[i].name, name) == 0)
+            return &t->topics[i];
     }
     return NULL;
 }
@@ -35,6 +44,7 @@ static int add(struct tally *t, const char *topic, int32_t partition)
         return TALLY_NO_MEMORY;
     }
     p->claim.topic = p->topic;
+    p->of = topic_of(t, topic);
     p->claim.partition = partition;
     p->eof = p->committed = -1;
     // Sorted: every copy locks the rows of tally_offset in the same order.
@@ -142,6 +152,22 @@ static void postpone(struct tally *t, int64_t now, int pause_ms)
     }
 }
 
+// What a broker answered. TALLY_OFFSET: it is another topic.
+static int note_id(struct topic *topic, const char id[CLAIM_TOPIC_ID], struct tally_error *error)
+{
+    // No id while there was one: another broker, of an older version.
+    if (topic->asked_at_ms && strcmp(id, CLAIM_NO_ID) != 0 && strcmp(topic->id, CLAIM_NO_ID) != 0 &&
+        strcmp(topic->id, id) != 0)
+        return tally_error_set(error, TALLY_OFFSET,
+                               "topic %s had id %s and now has id %s: it was deleted and made "
+                               "again, and the stored offsets are of the old one; to begin anew, "
+                               "delete the group's rows of the old id from tally_offset",
+                               topic->name, topic->id, id);
+    if (!topic->asked_at_ms || strcmp(id, CLAIM_NO_ID) != 0)
+        memcpy(topic->id, id, CLAIM_TOPIC_ID);
+    return 0;
+}
+
 int partition_check_topic(struct tally *t, struct topic *topic, int timeout_ms,
                           struct tally_error *error)
 {
@@ -150,22 +176,63 @@ int partition_check_topic(struct tally *t, struct topic *topic, int timeout_ms,
         return 0;
     char id[CLAIM_TOPIC_ID] = CLAIM_NO_ID;
     int result = t->asks_ids ? topic_id_ask(t->brokers, topic->name, timeout_ms, id, error) : 0;
-    if (result < 0)
-        return result;
-    // No id while there was one: another broker, of an older version.
-    if (topic->asked_at_ms && strcmp(id, CLAIM_NO_ID) != 0 && strcmp(topic->id, CLAIM_NO_ID) != 0 &&
-        strcmp(topic->id, id) != 0)
-        return tally_error_set(error, TALLY_OFFSET,
-                               "topic %s had id %s and now has id %s: it was deleted and made "
-                               "again, and the stored offsets are of the old one; what was stored "
-                               "in the last %" PRId64 " s may be of the new one from those offsets "
-                               "on; to begin anew, delete the group's rows of the old id from "
-                               "tally_offset",
-                               topic->name, topic->id, id, (now - topic->asked_at_ms) / 1000 + 1);
-    if (!topic->asked_at_ms || strcmp(id, CLAIM_NO_ID) != 0)
-        memcpy(topic->id, id, sizeof id);
-    topic->asked_at_ms = now;
-    return 0;
+    if (result == 0)
+        result = note_id(topic, id, error);
+    if (result == 0)
+        topic->asked_at_ms = now;
+    return result;
+}
+
+// The next topic of which something is to be stored, from partitions[*at] on; NULL: none. They are
+// sorted, so that those of a topic stand together.
+static struct topic *next_topic(const struct tally *t, size_t *at)
+{
+    const struct topic *before = *at > 0 ? t->partitions[*at - 1]->of : NULL;
+    while (t->asks_ids && *at < t->n_partitions) {
+        const struct partition *p = t->partitions[(*at)++];
+        bool is_stored =
+            p->state == PARTITION_OWNED && (p->end > p->claim.next || p->eof > p->claim.next);
+        if (is_stored && p->of && p->of != before)
+            return p->of;
+    }
+    return NULL;
+}
+
+static int ask_next(struct tally *t, struct tally_error *error)
+{
+    const struct topic *topic = next_topic(t, &t->asked_to);
+    if (!topic)
+        return 0;
+    return topic_id_send(&t->ids, t->brokers, topic->name, consumer_call_ms(t), error);
+}
+
+int partition_ask_ids(struct tally *t, struct tally_error *error)
+{
+    if (t->ids.n_waiting > 0) // of a transaction that failed before it read them
+        topic_id_close(&t->ids);
+    t->asked_to = 0;
+    int result = 0;
+    for (int i = 0; result == 0 && i < CONSUMER_IDS_AHEAD; i++)
+        result = ask_next(t, error);
+    return result;
+}
+
+int partition_confirm_ids(struct tally *t, struct tally_error *error)
+{
+    struct topic *topic;
+    size_t at = 0;
+    int result = 0;
+    while (result == 0 && (topic = next_topic(t, &at))) {
+        char id[CLAIM_TOPIC_ID];
+        result = topic_id_receive(&t->ids, topic->name, consumer_call_ms(t), id, error);
+        if (result == 0)
+            result = note_id(topic, id, error);
+        if (result == 0)
+            result = ask_next(t, error);
+        if (result == 0)
+            topic->asked_at_ms = consumer_now_ms();
+    }
+    return result;
 }
 
 static int check_topics(struct tally *t, struct tally_error *error)
@@ -178,15 +245,6 @@ static int check_topics(struct tally *t, struct tally_error *error)
     return 0;
 }
 
-static const char *id_of(const struct tally *t, const char *topic)
-{
-    for (size_t i = 0; i < t->o.n_topics; i++) {
-        if (strcmp(t->topics[i].name, topic) == 0)
-            return t->topics[i].id;
-    }
-    return CLAIM_NO_ID;
-}
-
 // One transaction for all that are due.
 static int take_claims(struct tally *t, int64_t now, struct tally_error *error)
 {
@@ -197,7 +255,7 @@ static int take_claims(struct tally *t, int64_t now, struct tally_error *error)
         struct partition *p = t->partitions[i];
         if (!is_due(p, now))
             continue;
-        memcpy(p->claim.topic_id, id_of(t, p->topic), CLAIM_TOPIC_ID);
+        snprintf(p->claim.topic_id, CLAIM_TOPIC_ID, "%s", p->of ? p->of->id : CLAIM_NO_ID);
         result = claim_take(&t->group, &p->claim, error);
     }
     if (result == 0)

@@ -106,6 +106,7 @@ struct attempt {
     size_t bad;               // index of the record that does not fit; NOBODY
     struct partition *fenced; // NULL
     bool is_unknown;          // the COMMIT had no answer
+    bool is_unconfirmed;      // no broker says that the topics are still the same
 };
 
 static int advance_all(struct tally *t, size_t n, struct attempt *a, struct tally_error *error)
@@ -130,6 +131,21 @@ static int advance_all(struct tally *t, size_t n, struct attempt *a, struct tall
     return 0;
 }
 
+// The question went out before the work, so that its way there and back costs little. What the
+// work made of a record counts only if that is of our topic: also that it does not fit.
+static int confirm(struct tally *t, int worked, struct attempt *a, struct tally_error *error)
+{
+    if (worked < 0 && worked != TALLY_UNFIT)
+        return worked;
+    struct tally_error why;
+    int result = partition_confirm_ids(t, &why);
+    if (result == 0)
+        return worked;
+    a->is_unconfirmed = result == TALLY_KAFKA;
+    *error = why;
+    return result;
+}
+
 // One transaction: the first n records held and their offsets. The records come last into the
 // database and the offsets after them, so that its locks are held as shortly as can be.
 static int attempt(struct tally *t, size_t n, bool skips, struct attempt *a,
@@ -137,13 +153,19 @@ static int attempt(struct tally *t, size_t n, bool skips, struct attempt *a,
 {
     *a = (struct attempt){.bad = NOBODY};
     int result = sink_connect(t->sink, error);
-    if (result == 0)
-        result = sink_begin(t->sink, error);
+    if (result < 0)
+        return result;
+    result = partition_ask_ids(t, error);
+    a->is_unconfirmed = result == TALLY_KAFKA;
+    if (result < 0)
+        return result;
+    result = sink_begin(t->sink, error);
     for (size_t i = 0; result == 0 && !skips && i < n; i++) {
         result = process(t, &t->held[i], error);
         if (result == TALLY_UNFIT)
             a->bad = i;
     }
+    result = confirm(t, result, a, error);
     if (result == 0)
         result = advance_all(t, n, a, error);
     if (result == 0) {
@@ -215,6 +237,7 @@ static void lose(struct tally *t, struct partition *p)
 static void stored(struct tally *t, size_t n, bool skips)
 {
     consumer_restored(&t->database);
+    consumer_restored(&t->unconfirmed);
     t->stats.transactions++;
     if (skips)
         t->stats.dead_letters += n;
@@ -261,6 +284,8 @@ static int store_some(struct tally *t, size_t n, bool skips)
         lose(t, a.fenced);
         return 0;
     }
+    if (a.is_unconfirmed)
+        return consumer_wait(t, &t->unconfirmed, &error);
     if (a.is_unknown && n > 0) {
         int known = settle(t, n, &error);
         if (known == 1)
@@ -279,10 +304,11 @@ static int store_some(struct tally *t, size_t n, bool skips)
     return consumer_fail(t, &error);
 }
 
-// Told to stop while the database is away: nothing more is stored, and that is fine.
+// Told to stop while the database or the brokers are away: nothing more is stored, and that is
+// fine.
 static bool gives_up(struct tally *t)
 {
-    return t->database.since_ms && atomic_load(&t->stop);
+    return (t->database.since_ms || t->unconfirmed.since_ms) && atomic_load(&t->stop);
 }
 
 int store_flush(struct tally *t)

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,11 +204,16 @@ static bool receive(int fd, uint8_t *into, size_t len, int64_t until_ms)
     return true;
 }
 
+static bool put_out(int fd, const uint8_t *request, size_t len)
+{
+    return send(fd, request, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
 // NULL: no answer. Otherwise it is the caller's.
-static uint8_t *call(int fd, const uint8_t *request, size_t len, int64_t until_ms, size_t *ret_len)
+static uint8_t *take_in(int fd, int64_t until_ms, size_t *ret_len)
 {
     uint8_t size[4];
-    if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t)len || !receive(fd, size, 4, until_ms))
+    if (!receive(fd, size, 4, until_ms))
         return NULL;
     size_t n = (size_t)size[0] << 24 | (size_t)size[1] << 16 | (size_t)size[2] << 8 | size[3];
     uint8_t *answer = n <= ANSWER_MAX ? malloc(n + 1) : NULL;
@@ -218,70 +225,60 @@ static uint8_t *call(int fd, const uint8_t *request, size_t len, int64_t until_m
     return answer;
 }
 
-static enum asked exchange(int fd, const char *topic, int64_t until_ms, char ret_id[CLAIM_TOPIC_ID])
-{
-    uint8_t request[REQUEST_MAX];
-    size_t len = set_size(request, make_header(API_VERSIONS, 0, request)), n;
-    uint8_t *answer = call(fd, request, len, until_ms, &n);
-    if (!answer)
-        return ASKED_NOTHING;
-    bool is_answer, has_ids = read_versions(answer, n, &is_answer);
-    free(answer);
-    if (!is_answer)
-        return ASKED_NOTHING;
-    if (!has_ids) {
-        snprintf(ret_id, CLAIM_TOPIC_ID, "%s", CLAIM_NO_ID);
-        return ASKED_ID;
-    }
-    answer = call(fd, request, make_request(topic, request), until_ms, &n);
-    if (!answer)
-        return ASKED_NOTHING;
-    enum asked asked = read_metadata(answer, n, ret_id);
-    free(answer);
-    return asked;
-}
-
 static int connect_one(const struct addrinfo *a, int64_t until_ms)
 {
     int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
     if (fd < 0)
         return -1;
-    int error = 0;
+    int error = 0, yes = 1;
     socklen_t len = sizeof error;
     if (connect(fd, a->ai_addr, a->ai_addrlen) == 0 ||
         (errno == EINPROGRESS && wait_for(fd, POLLOUT, until_ms) &&
-         getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0))
+         getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0)) {
+        // Questions follow each other, and must not wait for the first one's acknowledgement.
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         return fd;
+    }
     close(fd);
     return -1;
 }
 
-static enum asked ask_host(const char *host, const char *port, const char *topic, int timeout_ms,
-                           char ret_id[CLAIM_TOPIC_ID])
+// Asks the broker what it speaks. False: it does not answer.
+static bool greet(struct topic_id_link *l, int64_t until_ms)
+{
+    uint8_t request[REQUEST_MAX];
+    size_t len = set_size(request, make_header(API_VERSIONS, 0, request)), n;
+    uint8_t *answer = put_out(l->fd, request, len) ? take_in(l->fd, until_ms, &n) : NULL;
+    bool is_answer = false;
+    if (answer)
+        l->has_ids = read_versions(answer, n, &is_answer);
+    free(answer);
+    return is_answer;
+}
+
+static void open_host(struct topic_id_link *l, const char *host, const char *port, int timeout_ms)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *all;
     if (getaddrinfo(host, port, &hints, &all) != 0)
-        return ASKED_NOTHING;
-    enum asked asked = ASKED_NOTHING;
-    for (struct addrinfo *a = all; a && asked == ASKED_NOTHING; a = a->ai_next) {
+        return;
+    for (struct addrinfo *a = all; a && !l->is_open; a = a->ai_next) {
         int64_t until_ms = now_ms() + timeout_ms;
-        int fd = connect_one(a, until_ms);
-        if (fd < 0)
+        l->fd = connect_one(a, until_ms);
+        if (l->fd < 0)
             continue;
-        asked = exchange(fd, topic, until_ms, ret_id);
-        close(fd);
+        l->is_open = greet(l, until_ms);
+        if (!l->is_open)
+            close(l->fd);
     }
     freeaddrinfo(all);
-    return asked;
 }
 
 // HOST:PORT, HOST, [ADDRESS]:PORT, and librdkafka's PROTOCOL://HOST:PORT.
-static enum asked ask_address(const char *at, size_t len, const char *topic, int timeout_ms,
-                              char ret_id[CLAIM_TOPIC_ID])
+static void open_address(struct topic_id_link *l, const char *at, size_t len, int timeout_ms)
 {
     char address[256];
     if (len >= sizeof address)
-        return ASKED_NOTHING;
+        return;
     memcpy(address, at, len);
     address[len] = 0;
     char *scheme = strstr(address, "://"), *host = scheme ? scheme + 3 : address;
@@ -292,26 +289,136 @@ static enum asked ask_address(const char *at, size_t len, const char *topic, int
     }
     if (port)
         *port++ = 0;
-    return ask_host(host, port ? port : "9092", topic, timeout_ms, ret_id);
+    open_host(l, host, port ? port : "9092", timeout_ms);
+}
+
+// NULL: there are not so many.
+static const char *nth_broker(const char *brokers, size_t n, size_t *ret_len)
+{
+    const char *at = brokers;
+    for (;; n--) {
+        at += strspn(at, " ");
+        size_t len = strcspn(at, ",");
+        if (n == 0 || !at[len]) {
+            *ret_len = len;
+            return n == 0 && len > 0 ? at : NULL;
+        }
+        at += len + 1;
+    }
+}
+
+static bool put_question(struct topic_id_link *l, const char *topic)
+{
+    uint8_t request[REQUEST_MAX];
+    if (l->has_ids && !put_out(l->fd, request, make_request(topic, request)))
+        return false;
+    l->n_waiting++;
+    return true;
+}
+
+static enum asked take_answer(struct topic_id_link *l, int timeout_ms, char ret_id[CLAIM_TOPIC_ID])
+{
+    l->n_waiting--;
+    if (!l->has_ids) {
+        snprintf(ret_id, CLAIM_TOPIC_ID, "%s", CLAIM_NO_ID);
+        return ASKED_ID;
+    }
+    size_t n;
+    uint8_t *answer = take_in(l->fd, now_ms() + timeout_ms, &n);
+    enum asked asked = answer ? read_metadata(answer, n, ret_id) : ASKED_NOTHING;
+    free(answer);
+    return asked;
+}
+
+void topic_id_close(struct topic_id_link *l)
+{
+    if (l->is_open)
+        close(l->fd);
+    l->is_open = false;
+    l->n_waiting = 0;
+}
+
+static int check_name(const char *topic, struct tally_error *error)
+{
+    if (strlen(topic) <= NAME_MAX_LEN)
+        return 0;
+    return tally_error_set(error, TALLY_INVALID, "a topic's name has at most %d characters",
+                           NAME_MAX_LEN);
+}
+
+static int unknown(const char *topic, struct tally_error *error)
+{
+    return tally_error_set(error, TALLY_KAFKA, "the brokers do not know topic %s now", topic);
+}
+
+static int no_broker(const char *brokers, struct tally_error *error)
+{
+    return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers", brokers);
 }
 
 int topic_id_ask(const char *brokers, const char *topic, int timeout_ms,
                  char ret_id[CLAIM_TOPIC_ID], struct tally_error *error)
 {
-    if (strlen(topic) > NAME_MAX_LEN)
-        return tally_error_set(error, TALLY_INVALID, "a topic's name has at most %d characters",
-                               NAME_MAX_LEN);
+    int result = check_name(topic, error);
+    if (result < 0)
+        return result;
     bool is_unknown = false;
-    for (const char *at = brokers; *at;) {
-        at += strspn(at, " ");
-        size_t len = strcspn(at, ",");
-        enum asked asked = ask_address(at, len, topic, timeout_ms, ret_id);
+    const char *at;
+    size_t len;
+    for (size_t i = 0; (at = nth_broker(brokers, i, &len)); i++) {
+        struct topic_id_link l = {0};
+        enum asked asked = ASKED_NOTHING;
+        open_address(&l, at, len, timeout_ms);
+        if (l.is_open && put_question(&l, topic))
+            asked = take_answer(&l, timeout_ms, ret_id);
+        topic_id_close(&l);
         if (asked == ASKED_ID)
             return 0;
         is_unknown = is_unknown || asked == ASKED_UNKNOWN;
-        at += len + (at[len] == ',');
     }
-    if (is_unknown)
-        return tally_error_set(error, TALLY_KAFKA, "the brokers do not know topic %s now", topic);
-    return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers", brokers);
+    return is_unknown ? unknown(topic, error) : no_broker(brokers, error);
+}
+
+// While nothing is asked nothing can have come but the end of the connection.
+static bool is_gone(const struct topic_id_link *l)
+{
+    uint8_t byte;
+    return l->n_waiting == 0 && !(recv(l->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+                                  (errno == EAGAIN || errno == EINTR));
+}
+
+int topic_id_send(struct topic_id_link *l, const char *brokers, const char *topic, int timeout_ms,
+                  struct tally_error *error)
+{
+    int result = check_name(topic, error);
+    if (result < 0)
+        return result;
+    if (l->is_open && is_gone(l))
+        topic_id_close(l);
+    size_t n = 0, len;
+    while (nth_broker(brokers, n, &len))
+        n++;
+    for (size_t i = 0; i < n && !l->is_open; i++) {
+        const char *at = nth_broker(brokers, (l->first + i) % n, &len);
+        open_address(l, at, len, timeout_ms);
+    }
+    if (l->is_open && put_question(l, topic))
+        return 0;
+    topic_id_close(l);
+    l->first++;
+    return no_broker(brokers, error);
+}
+
+int topic_id_receive(struct topic_id_link *l, const char *topic, int timeout_ms,
+                     char ret_id[CLAIM_TOPIC_ID], struct tally_error *error)
+{
+    enum asked asked = take_answer(l, timeout_ms, ret_id);
+    if (asked == ASKED_ID)
+        return 0;
+    topic_id_close(l);
+    l->first++;
+    if (asked == ASKED_UNKNOWN)
+        return unknown(topic, error);
+    return tally_error_set(error, TALLY_KAFKA, "the broker does not say which id topic %s has",
+                           topic);
 }

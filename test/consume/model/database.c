@@ -14,6 +14,7 @@ struct row {
     int32_t partition;
     int64_t offset;
     int64_t epoch;
+    bool is_new; // of the topic made again
 };
 
 struct offset_row {
@@ -92,6 +93,8 @@ static void apply(struct session *s)
                                                       : db.offsets[r->partition].epoch;
         if (db.seen[r->partition][r->offset]++)
             model_wrong("%d/%lld is stored twice", r->partition, (long long)r->offset);
+        if (r->is_new)
+            model_wrong("%d/%lld is of the topic made again", r->partition, (long long)r->offset);
         if (r->offset <= db.last[r->partition])
             model_wrong("%d/%lld is out of order", r->partition, (long long)r->offset);
         if (r->epoch != now)
@@ -280,7 +283,8 @@ static int insert(struct sink *sink, const struct tally_value *v, struct tally_e
     struct session *s = copy_of(sink)->session;
     if (s->n_rows == MAX_ROWS)
         return tally_error_set(error, TALLY_SQL, "a transaction of more than %d rows", MAX_ROWS);
-    s->rows[s->n_rows++] = (struct row){(int32_t)v[0].integer, v[1].integer, v[2].integer};
+    s->rows[s->n_rows++] =
+        (struct row){(int32_t)v[0].integer, v[1].integer, v[2].integer, v[3].integer != 0};
     return 0;
 }
 

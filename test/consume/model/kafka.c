@@ -419,6 +419,7 @@ static rd_kafka_message_t *make_message(int p, int64_t offset, rd_kafka_resp_err
     m->offset = offset;
     m->err = code;
     m->payload = code ? NULL : payload;
+    m->_private = model.is_made_again ? payload : NULL;
     m->len = code ? 0 : 1;
     return m;
 }
@@ -468,8 +469,8 @@ static rd_kafka_resp_err_t k_consumer_close(rd_kafka_t *k)
 
 static int64_t k_message_timestamp(const rd_kafka_message_t *m, rd_kafka_timestamp_type_t *type)
 {
-    (void)m, (void)type;
-    return 0;
+    (void)type;
+    return m->_private ? 1 : 0; // of the topic made again
 }
 
 static rd_kafka_resp_err_t k_message_headers(const rd_kafka_message_t *m,
@@ -659,6 +660,44 @@ int __wrap_topic_id_ask(const char *bootstrap, const char *topic, int timeout_ms
                         char ret_id[CLAIM_TOPIC_ID], struct tally_error *error)
 {
     (void)bootstrap, (void)topic, (void)timeout_ms, (void)error;
-    memcpy(ret_id, MODEL_TOPIC_ID, CLAIM_TOPIC_ID);
+    memcpy(ret_id, model.is_made_again ? MODEL_NEW_ID : MODEL_TOPIC_ID, CLAIM_TOPIC_ID);
+    return 0;
+}
+
+static int no_answer(struct topic_id_link *l, struct tally_error *error)
+{
+    l->n_waiting = 0;
+    return tally_error_set(error, TALLY_KAFKA, "the broker has gone");
+}
+
+int __wrap_topic_id_send(struct topic_id_link *l, const char *brokers, const char *topic,
+                         int timeout_ms, struct tally_error *error);
+int __wrap_topic_id_send(struct topic_id_link *l, const char *brokers, const char *topic,
+                         int timeout_ms, struct tally_error *error)
+{
+    (void)brokers, (void)topic, (void)timeout_ms;
+    struct copy *c = model.running;
+    model_step();
+    if (model_breaks(60))
+        return no_answer(l, error);
+    l->n_waiting++;
+    c->is_told_new = model.is_made_again; // the broker may answer at once
+    return 0;
+}
+
+int __wrap_topic_id_receive(struct topic_id_link *l, const char *topic, int timeout_ms,
+                            char ret_id[CLAIM_TOPIC_ID], struct tally_error *error);
+int __wrap_topic_id_receive(struct topic_id_link *l, const char *topic, int timeout_ms,
+                            char ret_id[CLAIM_TOPIC_ID], struct tally_error *error)
+{
+    (void)topic, (void)timeout_ms;
+    const struct copy *c = model.running;
+    model_step();
+    if (l->n_waiting == 0)
+        model_wrong("an answer is read to no question");
+    if (model_breaks(60))
+        return no_answer(l, error);
+    l->n_waiting--;
+    memcpy(ret_id, c->is_told_new ? MODEL_NEW_ID : MODEL_TOPIC_ID, CLAIM_TOPIC_ID);
     return 0;
 }

@@ -1,7 +1,8 @@
 // Runs of libtally under every interleaving that the two plans below make. See model.h.
 //   model [--seed N] [--runs N] [--pairs] [--expect-red]      ends with "N passed, N failed"
 // The first plan (--pairs) is exhaustive: a copy is stopped at each of its steps, another takes
-// over and is run for each number of steps, then both go on. The second rolls dice for three.
+// over and is run for each number of steps, then both go on; and the topic is made again at each
+// step of one. The second rolls dice for three.
 
 #include "model.h"
 
@@ -70,8 +71,8 @@ static int store(void *user, const struct tally_record *r, struct tally_tx *tx,
 {
     (void)user;
     struct tally_value v[] = {tally_int(r->partition), tally_int(r->offset),
-                              tally_int(r->claim_epoch)};
-    return tally_tx_run(tx, "INSERT INTO rows VALUES ($1, $2, $3)", v, 3, NULL, error);
+                              tally_int(r->claim_epoch), tally_int(r->time_ms)};
+    return tally_tx_run(tx, "INSERT INTO rows VALUES ($1, $2, $3, $4)", v, 4, NULL, error);
 }
 
 static void run_copy(void)
@@ -92,7 +93,8 @@ static void run_copy(void)
     int result = tally_open(&o, &c->t, &error);
     if (result == 0)
         result = tally_run(c->t, &error);
-    if (result < 0)
+    c->saw_new = model.is_made_again && result == TALLY_OFFSET;
+    if (result < 0 && !c->saw_new)
         model_wrong("a copy gave up: %.150s", error.text);
     tally_close(c->t);
     c->is_running = false;
@@ -137,7 +139,7 @@ static void reset(enum model_protocol protocol, enum tally_database database, ui
     model.protocol = protocol;
     model.database = database;
     model.dice = seed * 0x9e3779b97f4a7c15u + 1;
-    model.is_wild = false;
+    model.is_wild = model.is_made_again = false;
     model.now_ms = 1000;
     model.wrong[0] = 0;
 }
@@ -229,8 +231,9 @@ static void say(const char *plan, const char *what)
            model.database == TALLY_SQLITE ? "sqlite" : "postgres", what, model.wrong);
 }
 
-#define MAX_SAID 5    // failures of one plan that are printed
-#define PAIR_STEPS 70 // of the second copy: enough to claim, read and store
+#define MAX_SAID 5          // failures of one plan that are printed
+#define MADE_AGAIN_SEEDS 20 // each polls in an order of its own
+#define PAIR_STEPS 70       // of the second copy: enough to claim, read and store
 
 static void run_pairs(enum model_protocol protocol, enum tally_database database, int *passed,
                       int *failed)
@@ -250,6 +253,47 @@ static void run_pairs(enum model_protocol protocol, enum tally_database database
                 if (!is_good && *failed <= MAX_SAID)
                     say("pairs", what);
             }
+        }
+    }
+}
+
+// The topic is deleted and made again, with as many records, at one step of a copy that knows it.
+// False: the copy makes fewer than `at` steps.
+static bool run_made_again(int at)
+{
+    struct copy *c = &model.copies[0];
+    start(c);
+    for (int known_at = 0; !known_at || c->steps < known_at + at;) {
+        if (!known_at && c->t && c->t->topics[0].asked_at_ms)
+            known_at = c->steps;
+        if (database_is_complete())
+            return false;
+        turn(c);
+    }
+    model.is_made_again = true;
+    for (int i = 0; c->is_running && i < MAX_TURNS; i++)
+        turn(c);
+    if (!c->saw_new)
+        model_wrong("the copy does not notice the topic made again");
+    return true;
+}
+
+static void run_all_made_again(enum model_protocol protocol, enum tally_database database,
+                               int *passed, int *failed)
+{
+    bool is_more = true;
+    char what[40];
+    for (int at = 1; is_more; at++) {
+        for (uint64_t seed = 1; is_more && seed <= MADE_AGAIN_SEEDS; seed++) {
+            reset(protocol, database, seed);
+            is_more = run_made_again(at);
+            if (model.copies[0].is_running)
+                kill_copy(&model.copies[0]);
+            *passed += !model.wrong[0];
+            *failed += model.wrong[0] != 0;
+            snprintf(what, sizeof what, "at step %d", at);
+            if (model.wrong[0] && *failed <= MAX_SAID)
+                say("made again", what);
         }
     }
 }
@@ -340,9 +384,12 @@ int main(int argc, char **argv)
             return 2;
     }
     int passed = 0, failed = 0;
-    for (int i = 0; has_pairs && i < 4; i++)
-        run_pairs(i & 1 ? MODEL_EAGER : MODEL_COOPERATIVE, i & 2 ? TALLY_SQLITE : TALLY_POSTGRES,
-                  &passed, &failed);
+    for (int i = 0; has_pairs && i < 4; i++) {
+        enum model_protocol protocol = i & 1 ? MODEL_EAGER : MODEL_COOPERATIVE;
+        enum tally_database database = i & 2 ? TALLY_SQLITE : TALLY_POSTGRES;
+        run_pairs(protocol, database, &passed, &failed);
+        run_all_made_again(protocol, database, &passed, &failed);
+    }
     run_seeds(seed, runs, &passed, &failed);
     if (wants_red) {
         printf("%d of %d runs found it\nmodel: %d passed, %d failed\n", failed, passed + failed,

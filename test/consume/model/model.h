@@ -16,6 +16,7 @@
 #define MODEL_ALL ((1u << MODEL_PARTITIONS) - 1)
 #define MODEL_TOPIC "t"
 #define MODEL_TOPIC_ID "AAAAAAAAAAAAAAAAAAAAAA"
+#define MODEL_NEW_ID "AAAAAAAAAAAAAAAAAAAAAB" // of the topic made again
 #define MODEL_WHY_MAX 200
 
 enum model_protocol { MODEL_EAGER, MODEL_COOPERATIVE };
@@ -30,6 +31,8 @@ struct copy {
     bool is_running;         // started, and neither ended nor killed
     bool is_frozen;          // SIGSTOP: neither it nor its librdkafka does anything
     int steps;
+    bool is_told_new; // what the broker put into the answer that is on its way
+    bool saw_new;     // gave up, as the topic is another one
 };
 
 struct model {
@@ -41,6 +44,7 @@ struct model {
     uint64_t dice;
     bool is_wild; // connections break; later everything is well, and the rest must get done
     int64_t now_ms;
+    bool is_made_again;        // the topic, with as many records; none of them may be stored
     char wrong[MODEL_WHY_MAX]; // what is wrong; "": nothing
 };
 extern struct model model;
