@@ -80,9 +80,11 @@ static int64_t log_not_data(void *ctx, struct uuid topic_id, int32_t partition,
     return p ? partition_gap(p, range.from, range.to) : 0;
 }
 
-static uint64_t partitions_commit(void *ctx, struct effects *fx)
+static uint64_t commit_of_partitions(void *ctx, struct effects *fx)
 {
-    return broker_commit(ctx, fx);
+    const struct broker *b = ctx;
+    uint64_t position = broker_commit(ctx, fx);
+    return b->failure ? UINT64_MAX : position;
 }
 
 static void partitions_say(void *ctx, bool is_warning, const char *line)
@@ -126,7 +128,7 @@ static int open_partitions(struct broker *b)
                                        .was_clean = b->start.was_clean,
                                        .power_lost = b->start.power_lost,
                                        .ctx = b,
-                                       .commit = partitions_commit,
+                                       .commit = commit_of_partitions,
                                        .say = partitions_say,
                                        .fail = partitions_fail};
     entropy_fill(b->config.entropy, &config.hash, sizeof config.hash);

@@ -342,7 +342,9 @@ static void start_sync(struct partition *p)
 void partition_want_sync(struct partition *p)
 {
     struct partitions *ps = p->set;
-    bool waits = !p->is_syncing && !list_is_empty(&p->unsynced) && !ps->has_failed;
+    // Where nobody waits any more, since who asked for it has gone, readers still do.
+    bool is_wanted = !list_is_empty(&p->unsynced) || p->all_from >= 0;
+    bool waits = !p->is_syncing && is_wanted && !ps->has_failed;
     if (waits && list_is_empty(&p->syncing))
         list_append(&ps->sync_wanted, &p->syncing);
 }
@@ -364,9 +366,8 @@ static void after_sync(struct partition *p)
 
 void partitions_start_syncs(struct partitions *ps)
 {
-    if (ps->holds_syncs)
-        return;
-    while (ps->n_syncing < ps->syncs_max && !list_is_empty(&ps->sync_wanted) && !ps->has_failed) {
+    while (!ps->holds_syncs && ps->n_syncing < ps->syncs_max && !list_is_empty(&ps->sync_wanted) &&
+           !ps->has_failed) {
         struct partition *p = LIST_ITEM(ps->sync_wanted.next, struct partition, syncing);
         list_remove(&p->syncing);
         // It was synced meanwhile, when its files were wanted for others.
@@ -375,7 +376,8 @@ void partitions_start_syncs(struct partitions *ps)
         else
             start_sync(p);
     }
-    // Logs that nobody waits for, before files have to be waited for.
+    // Logs that nobody waits for, before files have to be waited for; also while there is input
+    // all the time.
     struct log *l;
     while (ps->n_syncing < ps->syncs_max && !ps->has_failed && (l = files_next_dirty(ps->files))) {
         struct partition *p = log_owner(l);
@@ -480,8 +482,10 @@ enum kerr partition_delete_records(struct partition *p, int64_t offset, int64_t 
     r->log_start = offset;
     r->cause = LOG_START_DELETE_RECORDS;
     r->time_ms = wall_ms;
-    *ret_position = p->set->config.commit(p->set->config.ctx, &fx);
+    *ret_position = partitions_commit(p->set, &fx);
     arena_free(arena);
+    if (p->set->has_failed)
+        return KERR_KAFKA_STORAGE_ERROR;
     log_trim(p->log, offset);
     partition_wake_all(p);
     return KERR_NONE;

@@ -26,7 +26,8 @@ struct partitions_config {
     bool power_lost;
     struct siphash_key hash; // of keys while a log is compacted; a secret, or zeros
     void *ctx;               // of the functions below
-    // Journals the records and applies them to the core at once. Returns the journal position.
+    // Journals the records and applies them to the core at once. Returns the journal position, or
+    // UINT64_MAX: they could not be written, and the broker stops.
     uint64_t (*commit)(void *ctx, struct effects *fx);
     // One line for the log.
     void (*say)(void *ctx, bool is_warning, const char *line);

@@ -83,3 +83,5 @@ void partition_stop_cleaning(struct partition *p);
 void partitions_say(struct partitions *ps, bool is_warning, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void partition_fail(struct partition *p, int error, const char *what);
+// The config's commit(). When that fails nothing may be done that the journal does not know of.
+uint64_t partitions_commit(struct partitions *ps, struct effects *fx);

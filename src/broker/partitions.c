@@ -59,6 +59,13 @@ void partitions_say(struct partitions *ps, bool is_warning, const char *format, 
         ps->config.say(ps->config.ctx, is_warning, line);
 }
 
+uint64_t partitions_commit(struct partitions *ps, struct effects *fx)
+{
+    uint64_t position = ps->config.commit(ps->config.ctx, fx);
+    ps->has_failed = ps->has_failed || position == UINT64_MAX;
+    return position;
+}
+
 struct partitions *partitions_new(const struct partitions_config *config)
 {
     struct partitions *ps = calloc(1, sizeof *ps);
@@ -336,7 +343,7 @@ static int open_missing(struct partitions *ps, int64_t wall_ms)
                 r = or_later(ps, partition_open(ps, t, i, &fx, wall_ms));
         }
     if (fx.first_record)
-        ps->config.commit(ps->config.ctx, &fx);
+        partitions_commit(ps, &fx);
     arena_free(arena);
     return r;
 }
@@ -489,7 +496,7 @@ static void reserve(struct partitions *ps)
         r->upto = p->reserve_upto;
         r->synced = log_synced(p->log);
     }
-    uint64_t position = ps->config.commit(ps->config.ctx, &fx);
+    uint64_t position = partitions_commit(ps, &fx);
     arena_free(arena);
     while (!list_is_empty(&begun)) {
         struct partition *p = LIST_ITEM(begun.next, struct partition, wants);
@@ -621,7 +628,7 @@ static void tell_retention(struct partitions *ps, int64_t wall_ms)
         m->time_ms = wall_ms;
     }
     if (fx.first_record)
-        ps->config.commit(ps->config.ctx, &fx);
+        partitions_commit(ps, &fx);
     for (const struct effect_record *e = fx.first_record; e && !ps->has_failed; e = e->next) {
         const struct log_start_moved_record *m = e->record;
         struct partition *p = partitions_get(ps, m->topic_id, m->partition);
@@ -645,6 +652,7 @@ void partitions_retain(struct partitions *ps, int64_t wall_ms)
         struct partition *p = v;
         producer_state_expire(log_producers(p->log), wall_ms, expiration_ms);
         bool moved;
-        retention_failed(p, log_retain(p->log, wall_ms, p->high_watermark, &moved));
+        // What the journal was told of goes, and no more.
+        retention_failed(p, log_retain(p->log, wall_ms, log_start(p->log), &moved));
     }
 }

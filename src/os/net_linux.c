@@ -380,6 +380,7 @@ static void flush_corked(struct net *n)
         uncork(c);
         conn_flush(n, c);
     }
+    output_make_room(n);
 }
 
 void net_skip(struct net *n, uint64_t id)
@@ -701,7 +702,8 @@ static void close_idle(struct net *n)
         struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
         if (now - c->active_ms < n->limits.idle_ms)
             return;
-        if (c->n_open == 0)
+        // One that is to be closed may have requests that get no answer any more.
+        if (c->n_open == 0 || c->closes_after_send)
             conn_die(n, c, NET_CLOSED_IDLE);
     }
 }

@@ -509,6 +509,48 @@ static void test_what_was_not_sent_is_not_counted(void **state)
     world_free(w);
 }
 
+static void answer_big(struct world *w, uint64_t (*send)(struct net *, uint64_t, struct kw_out *))
+{
+    size_t size = 32 << 20; // more than the socket takes
+    struct kw_out out = {0};
+    memset(buf_extend(&out.buf, size), 'z', size);
+    take_open(w);
+    send(w->net, w->conn, &out);
+}
+
+// What waits for the answers behind it counts as well.
+static void test_output_of_all_is_bounded(void **state)
+{
+    (void)state;
+    struct net_limits limits = usual;
+    limits.max_output_bytes = 1 << 20;
+    struct world *w = world_new(limits);
+    w->most = 2;
+    put(w->client, "\0\0\0\1a\0\0\0\1b", 10);
+    UNTIL(w, w->frames == 2);
+    answer_big(w, net_send_soon);
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_UNREAD);
+    world_free(w);
+}
+
+// It is to be closed, a frame of it gets no answer any more, and nobody reads.
+static void test_closing_does_not_wait_for_ever(void **state)
+{
+    (void)state;
+    struct net_limits limits = usual;
+    limits.idle_ms = 1;
+    struct world *w = world_new(limits);
+    w->most = 2;
+    put(w->client, "\0\0\0\1a\0\0\0\1b", 10);
+    UNTIL(w, w->frames == 2);
+    answer_big(w, net_send);
+    net_close_after_send(w->net, w->conn);
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_IDLE);
+    world_free(w);
+}
+
 static void test_connections_are_bounded(void **state)
 {
     (void)state;
@@ -603,6 +645,8 @@ int main(void)
         cmocka_unit_test(test_eof_together_with_frames),
         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_what_was_not_sent_is_not_counted),
+        cmocka_unit_test(test_output_of_all_is_bounded),
+        cmocka_unit_test(test_closing_does_not_wait_for_ever),
         cmocka_unit_test(test_connections_are_bounded),
         cmocka_unit_test(test_refused_and_unlistened),
         cmocka_unit_test(test_mail_comes_in_order),

@@ -1,187 +1,6 @@
 // Partitions over the simulated disk: what readers see, what survives, and when.
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "broker/partition.h"
 #include "os/disk_sim.h"
-#include "store/log.h"
-
-#define NOW_MS 1700000000000
-
-// Stands for broker and journal: records are applied at once, and durable when the test says so.
-struct world {
-    struct disk *disk;
-    struct topics *topics;
-    struct partitions *ps;
-    struct arena *arena;
-    uint64_t position;
-    bool has_failed;
-    struct leader_epoch_started_record last_epoch; // the last one committed
-};
-
-static uint64_t commit(void *ctx, struct effects *fx)
-{
-    struct world *w = ctx;
-    for (struct effect_record *r = fx->first_record; r; r = r->next) {
-        assert_true(topics_apply(w->topics, r->type, r->record));
-        if (r->type == &leader_epoch_started_record_msg)
-            w->last_epoch = *(const struct leader_epoch_started_record *)r->record;
-    }
-    return ++w->position;
-}
-
-static void on_fail(void *ctx, const char *line)
-{
-    (void)line;
-    ((struct world *)ctx)->has_failed = true;
-}
-
-static void start(struct world *w, bool was_clean, bool power_lost)
-{
-    struct partitions_config config = {.disk = w->disk,
-                                       .dir = "data",
-                                       .topics = w->topics,
-                                       .was_clean = was_clean,
-                                       .power_lost = power_lost,
-                                       .ctx = w,
-                                       .commit = commit,
-                                       .fail = on_fail};
-    w->ps = partitions_new(&config);
-    assert_int_equal(partitions_follow(w->ps, 0, NOW_MS), 0);
-    partitions_clean_leftovers(w->ps);
-}
-
-static int setup(void **state)
-{
-    struct world *w = calloc(1, sizeof *w);
-    assert_non_null(w);
-    w->disk = disk_sim_new(7);
-    assert_int_equal(disk_mkdir(w->disk, "data"), 0);
-    w->topics = topics_new(NULL);
-    w->arena = arena_new();
-    start(w, true, false);
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct world *w = *state;
-    partitions_free(w->ps);
-    topics_free(w->topics);
-    arena_free(w->arena);
-    disk_free(w->disk);
-    free(w);
-    return 0;
-}
-
-static struct uuid make_topic(struct world *w, const char *name)
-{
-    static uint8_t n;
-    struct effects fx;
-    effects_init(&fx, w->arena);
-    struct asker a = {.wall_ms = NOW_MS};
-    a.fresh.b[0] = ++n;
-    assert_int_equal(topics_decide_make(w->topics, &a, str_from(name), 1, false, &fx), KERR_NONE);
-    commit(w, &fx);
-    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
-    return topics_by_name(w->topics, str_from(name))->id;
-}
-
-static void delete_topic(struct world *w, struct uuid id)
-{
-    struct effects fx;
-    effects_init(&fx, w->arena);
-    struct topic_deleted_record *r = effects_record(&fx, &topic_deleted_record_msg);
-    r->topic_id = id;
-    commit(w, &fx);
-    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
-}
-
-struct
-try {
-    struct append append;
-    bool is_done;
-};
-
-static void done(struct append *a)
-{
-    struct try *t = a->ctx;
-    assert_false(t->is_done);
-    t->is_done = true;
-}
-
-// A batch of n records with the keys 0, 1 ..., in the arena.
-static struct batch make_batch(struct world *w, int n, int64_t producer_id, int32_t sequence)
-{
-    struct batch_options o = batch_options_default;
-    o.producer_id = producer_id;
-    o.producer_epoch = producer_id < 0 ? -1 : 0;
-    o.base_sequence = sequence;
-    struct batch_builder b = {0};
-    batch_builder_start(&b, &o);
-    struct bytes value = {(const uint8_t *)"value", 5};
-    for (uint8_t i = 0; i < n; i++)
-        batch_builder_add(&b, NOW_MS, (struct bytes){&i, 1}, value, NULL, 0);
-    struct buf out = {0};
-    assert_int_equal(batch_builder_finish(&b, &out), 0);
-    struct bytes copy = arena_bytes(w->arena, (struct bytes){out.ptr, out.len});
-    struct batch batch;
-    assert_int_equal(batch_read(copy, &batch), 0);
-    buf_free(&out);
-    batch_builder_free(&b);
-    return batch;
-}
-
-static struct try *append_as(struct world *w, struct partition *p, int n, bool is_all, int64_t pid,
-                             int32_t sequence)
-{
-    struct try *t = arena_alloc(w->arena, sizeof *t);
-    t->append = (struct append){
-        .batch = make_batch(w, n, pid, sequence), .is_all = is_all, .done = done, .ctx = t};
-    partition_append(p, &t->append);
-    return t;
-}
-
-static struct try *append(struct world *w, struct partition *p, int n, bool is_all)
-{
-    return append_as(w, p, n, is_all, -1, -1);
-}
-
-static void flush(struct world *w)
-{
-    partitions_flush(w->ps, NOW_MS);
-}
-
-static void sync_journal(struct world *w)
-{
-    partitions_journal_synced(w->ps, w->position, NOW_MS);
-}
-
-static void sync_logs(struct world *w)
-{
-    struct disk_done d;
-    while (disk_poll_done(w->disk, &d))
-        assert_true(partitions_sync_done(w->ps, d.cookie, d.error));
-}
-
-// The loop, until nothing waits.
-static void settle(struct world *w)
-{
-    flush(w);
-    sync_journal(w);
-    flush(w);
-    sync_logs(w);
-    flush(w);
-    sync_logs(w);
-}
+#include "partition_world.h"
 
 static void the_first_append_waits_until_offsets_are_reserved(void **state)
 {
@@ -249,6 +68,32 @@ static void what_comes_during_a_sync_waits_for_the_next(void **state)
     sync_logs(w);
     assert_true(second->is_done);
     assert_int_equal(partition_high_watermark(p), 3);
+}
+
+// Nobody waits for it any more, but it is in the log, and what comes behind it is seen after it.
+static void a_batch_whose_producer_is_gone_is_synced_and_seen(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    disk_sim_set_sync_ms(w->disk, 10, 10);
+    disk_sim_set_time(w->disk, 0);
+    struct try *first = append(w, p, 1, true);
+    flush(w);
+    struct try *second = append(w, p, 1, true);
+    flush(w);
+    partition_cancel(&first->append);
+    partition_cancel(&second->append);
+    disk_sim_set_time(w->disk, 10);
+    sync_logs(w);
+    flush(w);
+    disk_sim_set_time(w->disk, 20);
+    sync_logs(w);
+    assert_int_equal(partition_high_watermark(p), 3);
+    append(w, p, 1, false);
+    flush(w);
+    assert_int_equal(partition_high_watermark(p), 4);
 }
 
 static void a_retry_is_answered_with_the_first_offset(void **state)
@@ -644,16 +489,6 @@ static void a_full_disk_refuses_and_goes_on(void **state)
     assert_int_equal(t->append.base_offset, 1);
 }
 
-static void configure(struct world *w, const char *name, const char *value)
-{
-    struct config_changed_record r = {.resource_type = RESOURCE_TOPIC,
-                                      .resource_name = STR("t"),
-                                      .name = str_from(name),
-                                      .value = str_from(value)};
-    topics_apply(w->topics, &config_changed_record_msg, &r);
-    assert_int_equal(partitions_follow(w->ps, w->position, NOW_MS), 0);
-}
-
 static void settings_are_followed(void **state)
 {
     struct world *w = *state;
@@ -750,20 +585,6 @@ static void a_failed_step_of_compaction_stops_the_broker(void **state)
     assert_int_equal(partition_gap(p, 0, 11), 0);
 }
 
-static void retention_moves_the_start_and_tells_the_journal(void **state)
-{
-    struct world *w = *state;
-    struct uuid id = make_topic(w, "t");
-    struct partition *p = partitions_get(w->ps, id, 0);
-    append(w, p, 5, true);
-    settle(w);
-    partitions_retain(w->ps, NOW_MS + 1000);
-    assert_int_equal(partition_log_start(p), 0);
-    partitions_retain(w->ps, NOW_MS + 604800000 + 1000);
-    assert_int_equal(partition_log_start(p), 5);
-    assert_int_equal(topics_by_id(w->topics, id)->partitions[0].log_start, 5);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -772,6 +593,7 @@ int main(void)
         TEST(the_first_append_waits_until_offsets_are_reserved),
         TEST(readers_see_nothing_beyond_an_unsynced_acks_all_batch),
         TEST(what_comes_during_a_sync_waits_for_the_next),
+        TEST(a_batch_whose_producer_is_gone_is_synced_and_seen),
         TEST(a_retry_is_answered_with_the_first_offset),
         TEST(a_producers_batches_are_judged_in_order_in_one_write),
         TEST(what_waits_for_offsets_is_not_overtaken),
@@ -790,7 +612,6 @@ int main(void)
         TEST(a_failed_sync_stops_the_broker),
         TEST(a_full_disk_refuses_and_goes_on),
         TEST(settings_are_followed),
-        TEST(retention_moves_the_start_and_tells_the_journal),
         TEST(compacted_offsets_hold_no_data),
         TEST(a_round_of_compaction_holds_retention_up),
         TEST(a_topic_can_be_deleted_while_it_is_compacted),
