@@ -52,7 +52,8 @@ void log_close(struct log *l)
 int log_close_clean(struct log *l, struct log_mark *ret_mark)
 {
     // Most of a topic with many partitions may never have been written to; a stop shall be quick.
-    bool is_untouched = l->end == 0 && l->n_segments == 1;
+    // But the journal counts on the directory from the first reservation of offsets on.
+    bool is_untouched = l->end == 0 && l->n_segments == 1 && l->reserve_mark == 0;
     // After a crash the names seen may not be durable ones, nor those that are gone.
     if (l->is_unborn)
         l->dir_changed = true;

@@ -603,6 +603,15 @@ static void read_checkpoint(struct opening *o)
         o->durable = l->compaction.gaps;
 }
 
+// Segments below may have been removed by retention. The power can take what the journal was told
+// of that, but not the durable point, which is written before.
+static int64_t gone_upto(const struct opening *o)
+{
+    int64_t start = o->args->log_start;
+    int64_t point = o->args->power_lost ? log_read_durable_point(o->l) : 0;
+    return point > start ? point : start;
+}
+
 static int open_all(struct opening *o)
 {
     struct log *l = o->l;
@@ -611,7 +620,7 @@ static int open_all(struct opening *o)
     if (r == 0 && is_there)
         r = load_epochs(o);
     if (r == 0)
-        r = log_clean_recover(l, o->args->log_start, o->report->text, sizeof o->report->text);
+        r = log_clean_recover(l, gone_upto(o), o->report->text, sizeof o->report->text);
     read_checkpoint(o);
     if (r == 0 && is_there)
         r = list_segments(o);

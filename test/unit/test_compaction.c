@@ -438,7 +438,8 @@ static bool full_at(int steps, int what_then)
     if (what_then == 0) { // tried again
         disk_sim_set_free(k.d, 1ull << 40);
         assert_int_equal(key_log_clean(&k, end), 0);
-    } else if (what_then == 1) { // room is made by retention, which may take what was written
+    } else if (what_then == 1 ||
+               what_then == 3) { // room is made by retention, which may take what was written
         bool has_moved;
         disk_sim_set_free(k.d, 1 << 20); // the spare
         start = log_synced(k.l);
@@ -449,9 +450,16 @@ static bool full_at(int steps, int what_then)
     log_close(k.l);
     k.l = NULL;
     disk_sim_set_free(k.d, 1ull << 40);
-    disk_sim_crash_process(k.d);
-    k.args.log_start = start;
-    check_after(&k, before, end, (uint64_t)steps);
+    if (what_then == 3) { // and the power takes what the journal was told of that
+        disk_sim_power_cut(k.d);
+        k.args.power_lost = true;
+        if (key_log_try_open(&k) < 0)
+            fail_msg("after step %d: %s", steps, k.report.text);
+    } else {
+        disk_sim_crash_process(k.d);
+        k.args.log_start = start;
+        check_after(&k, before, end, (uint64_t)steps);
+    }
     key_log_free(&k);
     return is_full;
 }
@@ -459,7 +467,7 @@ static bool full_at(int steps, int what_then)
 static void a_disk_that_fills_up_ends_a_round_at_any_step(void **unused)
 {
     (void)unused;
-    for (int what_then = 0; what_then < 3; what_then++) {
+    for (int what_then = 0; what_then < 4; what_then++) {
         int steps = 0;
         while (full_at(steps, what_then))
             steps++;

@@ -452,6 +452,22 @@ static void a_clean_stop_needs_no_scan_and_keeps_the_offsets(void **state)
     assert_int_equal(again->append.base_offset, 0); // the producer is still known
 }
 
+// Offsets were reserved for what never came: the journal counts on the directory from then on.
+static void a_clean_stop_with_reserved_offsets_outlives_the_power(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(disk_sync_dir(w->disk, "."), 0);
+    struct uuid id = make_topic(w, "t");
+    struct try *t = append(w, partitions_get(w->ps, id, 0), 1, true);
+    flush(w);
+    partition_cancel(&t->append);
+    sync_journal(w);
+    assert_int_equal(partitions_close_clean(w->ps), 0);
+    disk_sim_power_cut(w->disk);
+    start(w, true, false);
+    assert_int_equal(partition_log_end(partitions_get(w->ps, id, 0)), 0);
+}
+
 static void a_failed_sync_stops_the_broker(void **state)
 {
     struct world *w = *state;
@@ -609,6 +625,7 @@ int main(void)
         TEST(a_killed_process_loses_nothing),
         TEST(a_power_cut_loses_no_durable_record_and_reuses_no_offset),
         TEST(a_clean_stop_needs_no_scan_and_keeps_the_offsets),
+        TEST(a_clean_stop_with_reserved_offsets_outlives_the_power),
         TEST(a_failed_sync_stops_the_broker),
         TEST(a_full_disk_refuses_and_goes_on),
         TEST(settings_are_followed),
