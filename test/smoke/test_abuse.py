@@ -386,12 +386,25 @@ def unfinished_giants(broker, _rnd, _seconds):
         s.close()
 
 
+def make_fat_group(c):
+    """Its description takes 2 MB. It is gone ten seconds later."""
+    c.send("JoinGroup", 0, {
+        "GroupId": "fat", "SessionTimeoutMs": 10000, "MemberId": "", "ProtocolType": "other",
+        "Protocols": [{"Name": "p", "Metadata": b"m" * 1000000}]})
+    got = c.receive("JoinGroup", 0, False)
+    got = c.call("SyncGroup", 0, {"GroupId": "fat", "GenerationId": got["GenerationId"],
+                                  "MemberId": got["MemberId"], "Assignments": [
+                                      {"MemberId": got["MemberId"],
+                                       "Assignment": b"a" * 1000000}]})
+    assert got["ErrorCode"] == 0, got
+
+
 def unread_giants(broker, _rnd, _seconds):
     """Answers of 14 MB that nobody reads, whether they wait for the disk or for the reader."""
     before = len(broker.lines())
-    ask = frame("DescribeConfigs", 4, encode("DescribeConfigsRequest", 4, {
-        "Resources": [{"ResourceType": 4, "ResourceName": "1"}] * 3500,
-        "IncludeSynonyms": True}))
+    ask = frame("DescribeGroups", 0, encode("DescribeGroupsRequest", 0, {"Groups": ["fat"] * 7}))
+    holder = broker.open("holder")
+    make_fat_group(holder)
     sockets = []
     for _ in range(30):
         s = raw_socket(broker)
@@ -401,7 +414,7 @@ def unread_giants(broker, _rnd, _seconds):
     while not any("fill the memory set aside" in line for line in broker.lines()[before:]):
         assert time.monotonic() < deadline, "all of it was kept"
         time.sleep(0.05)
-    for s in sockets:
+    for s in [holder, *sockets]:
         s.close()
 
 
@@ -484,15 +497,7 @@ def answers_that_grow(broker, rnd, _seconds):
     """A small request, repeated in itself, whose answer would take gigabytes."""
     make_topics(broker, ["wide"], 200)
     with broker.open("holder") as holder:
-        holder.send("JoinGroup", 0, {
-            "GroupId": "fat", "SessionTimeoutMs": 10000, "MemberId": "", "ProtocolType": "other",
-            "Protocols": [{"Name": "p", "Metadata": b"m" * 1000000}]})
-        got = holder.receive("JoinGroup", 0, False)
-        got = holder.call("SyncGroup", 0, {"GroupId": "fat", "GenerationId": got["GenerationId"],
-                                           "MemberId": got["MemberId"], "Assignments": [
-                                               {"MemberId": got["MemberId"],
-                                                "Assignment": b"a" * 1000000}]})
-        assert got["ErrorCode"] == 0, got
+        make_fat_group(holder)
         asks = [
             ("DescribeGroups", 0, {"Groups": ["fat"] * 200}),
             ("DescribeGroups", 5, {"Groups": ["fat"] * 200}),
