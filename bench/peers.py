@@ -99,7 +99,9 @@ class Server:
                     2 * partitions)
                 return name
             except RuntimeError as e:
-                if "LEADER" not in str(e) or time.monotonic() > until:
+                # One that has just been made may also not be listed yet.
+                if not any(w in str(e) for w in ("LEADER", "ALREADY_EXISTS")) or \
+                        time.monotonic() > until:
                     raise
                 time.sleep(0.1)
 

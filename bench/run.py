@@ -104,6 +104,12 @@ def machine():
                                      capture_output=True).stdout.strip()}
 
 
+def save(bench, file, about):
+    data = {"machine": about, "results": bench.results, "growth": bench.growth}
+    file.write_text(json.dumps(data, indent=1) + "\n")
+    report.write(data)
+
+
 def main():
     names = [a for a in sys.argv[1:] if not a.startswith("-")]
     if "--list" in sys.argv:
@@ -129,12 +135,11 @@ def main():
             except (RuntimeError, subprocess.TimeoutExpired) as e:
                 failed.append(name)
                 print(f"{name:34} FAILED: {e}", flush=True)
+            # Each time, so that a run that is broken off keeps what it measured.
+            about.update(quick=quick, seconds=round(time.monotonic() - began), failed=failed)
+            save(bench, file, about)
     finally:
         bench.close()
-    about.update(quick=quick, seconds=round(time.monotonic() - began), failed=failed)
-    data = {"machine": about, "results": bench.results, "growth": bench.growth}
-    file.write_text(json.dumps(data, indent=1) + "\n")
-    report.write(data)
     print(f"{file.relative_to(ROOT)}, bench/report.md: {len(failed)} measurements failed")
     return 1 if failed else 0
 
