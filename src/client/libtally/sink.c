@@ -28,16 +28,20 @@ int sink_connect(struct sink *s, struct tally_error *error)
 
 int sink_begin(struct sink *s, struct tally_error *error)
 {
-    return s->ops->begin(s, error);
+    int result = s->ops->begin(s, error);
+    s->is_in_tx = result == 0;
+    return result;
 }
 
 int sink_commit(struct sink *s, struct tally_error *error)
 {
+    s->is_in_tx = false;
     return s->ops->commit(s, error);
 }
 
 void sink_rollback(struct sink *s)
 {
+    s->is_in_tx = false;
     s->ops->rollback(s);
 }
 
@@ -47,6 +51,8 @@ int sink_run(struct sink *s, const char *sql, const struct tally_value *values, 
     if (n_values > SINK_MAX_VALUES)
         return tally_error_set(error, TALLY_INVALID, "a statement has more than %d parameters",
                                SINK_MAX_VALUES);
+    if (s->is_in_tx && !s->ops->in_transaction(s))
+        return tally_error_set(error, TALLY_INVALID, SINK_TX_ENDED);
     return s->ops->run(s, sql, values, n_values, row, user, ret_changed, error);
 }
 

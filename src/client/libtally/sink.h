@@ -18,6 +18,7 @@ struct sink_ops {
     int (*begin)(struct sink *s, struct tally_error *error);
     int (*commit)(struct sink *s, struct tally_error *error);
     void (*rollback)(struct sink *s);
+    bool (*in_transaction)(struct sink *s); // as the database has it; false when it surely is not
     int (*run)(struct sink *s, const char *sql, const struct tally_value *values, size_t n_values,
                tally_row_fn *row, void *user, int64_t *ret_changed, struct tally_error *error);
     int (*describe)(struct sink *s, const char *sql, tally_column_fn *column, void *user,
@@ -29,6 +30,7 @@ struct sink_ops {
 struct sink {
     const struct sink_ops *ops;
     enum tally_database database;
+    bool is_in_tx; // between our BEGIN and our COMMIT or ROLLBACK
 };
 
 #define SINK_MAX_STATEMENTS 64 // kept prepared; further ones are prepared anew each time

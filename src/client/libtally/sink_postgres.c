@@ -28,7 +28,6 @@ struct postgres_sink {
     char *conninfo;
     char place[160]; // "host/dbname", for messages; never the password
     int busy_ms;
-    bool is_in_tx;                         // between our BEGIN and our COMMIT or ROLLBACK
     char *statements[SINK_MAX_STATEMENTS]; // prepared as "t0", "t1" ... on this connection
     size_t n_statements;
 };
@@ -177,23 +176,26 @@ static int postgres_connect(struct sink *s, struct tally_error *error)
 
 static int postgres_begin(struct sink *s, struct tally_error *error)
 {
-    int result = execute(self(s), "BEGIN", error);
-    self(s)->is_in_tx = result == 0;
-    return result;
+    return execute(self(s), "BEGIN", error);
 }
 
 static int postgres_commit(struct sink *s, struct tally_error *error)
 {
-    self(s)->is_in_tx = false;
     return execute(self(s), "COMMIT", error);
 }
 
 static void postgres_rollback(struct sink *s)
 {
     struct postgres_sink *p = self(s);
-    p->is_in_tx = false;
     if (p->conn)
         (void)execute(p, "ROLLBACK", NULL);
+}
+
+// Of a connection that is lost nothing is known.
+static bool postgres_in_transaction(struct sink *s)
+{
+    struct postgres_sink *p = self(s);
+    return p->api.PQtransactionStatus(p->conn) != PQTRANS_IDLE;
 }
 
 // Parameters as libpq takes them. Numbers and text go as text, so that the server fits them to the
@@ -318,8 +320,6 @@ static int postgres_run(struct sink *s, const char *sql, const struct tally_valu
     struct postgres_sink *p = self(s);
     char name[STATEMENT_NAME_BYTES];
     struct parameters w = {0};
-    if (p->is_in_tx && p->api.PQtransactionStatus(p->conn) == PQTRANS_IDLE)
-        return tally_error_set(error, TALLY_INVALID, SINK_TX_ENDED);
     int result = prepare(p, sql, name, error);
     if (result == 0)
         result = make_parameters(values, n_values, &w, error);
@@ -421,6 +421,7 @@ int sink_postgres_open(const char *url, int busy_ms, struct sink **ret_sink,
         .begin = postgres_begin,
         .commit = postgres_commit,
         .rollback = postgres_rollback,
+        .in_transaction = postgres_in_transaction,
         .run = postgres_run,
         .describe = postgres_describe,
         .native = postgres_native,
@@ -429,7 +430,7 @@ int sink_postgres_open(const char *url, int busy_ms, struct sink **ret_sink,
     struct postgres_sink *p = calloc(1, sizeof *p);
     if (!p)
         return tally_error_set(error, TALLY_NO_MEMORY, "out of memory");
-    p->base = (struct sink){&ops, TALLY_POSTGRES};
+    p->base = (struct sink){.ops = &ops, .database = TALLY_POSTGRES};
     p->busy_ms = busy_ms;
     p->conninfo = strdup(url);
     int result = p->conninfo ? load_postgres(&p->api, error)

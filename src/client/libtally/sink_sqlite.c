@@ -21,7 +21,6 @@ struct sqlite_sink {
     sqlite3 *db; // NULL: not open
     char *file;
     int busy_ms;
-    bool is_in_tx; // between our BEGIN and our COMMIT or ROLLBACK
     struct statement statements[SINK_MAX_STATEMENTS];
     size_t n_statements;
 };
@@ -98,24 +97,25 @@ static int sqlite_connect(struct sink *s, struct tally_error *error)
 
 static int sqlite_begin(struct sink *s, struct tally_error *error)
 {
-    int result = execute(self(s), "BEGIN IMMEDIATE", error);
-    self(s)->is_in_tx = result == 0;
-    return result;
+    return execute(self(s), "BEGIN IMMEDIATE", error);
 }
 
 static int sqlite_commit(struct sink *s, struct tally_error *error)
 {
-    self(s)->is_in_tx = false;
     return execute(self(s), "COMMIT", error);
+}
+
+static bool sqlite_in_transaction(struct sink *s)
+{
+    struct sqlite_sink *q = self(s);
+    return q->db && !q->api.sqlite3_get_autocommit(q->db);
 }
 
 static void sqlite_rollback(struct sink *s)
 {
-    struct sqlite_sink *q = self(s);
-    q->is_in_tx = false;
     // Some errors (a full disk) have rolled back already.
-    if (q->db && !q->api.sqlite3_get_autocommit(q->db))
-        (void)execute(q, "ROLLBACK", NULL);
+    if (sqlite_in_transaction(s))
+        (void)execute(self(s), "ROLLBACK", NULL);
 }
 
 // An unkept statement stands in `spare`; the caller finalizes it.
@@ -223,8 +223,6 @@ static int sqlite_run(struct sink *s, const char *sql, const struct tally_value 
 {
     struct sqlite_sink *q = self(s);
     struct statement spare, *statement = &spare;
-    if (q->is_in_tx && q->api.sqlite3_get_autocommit(q->db))
-        return tally_error_set(error, TALLY_INVALID, SINK_TX_ENDED);
     int result = prepare(q, sql, &spare, &statement, error);
     if (result < 0)
         return result;
@@ -306,6 +304,7 @@ int sink_sqlite_open(const char *file, int busy_ms, struct sink **ret_sink,
         .begin = sqlite_begin,
         .commit = sqlite_commit,
         .rollback = sqlite_rollback,
+        .in_transaction = sqlite_in_transaction,
         .run = sqlite_run,
         .describe = sqlite_describe,
         .native = sqlite_native,
@@ -314,7 +313,7 @@ int sink_sqlite_open(const char *file, int busy_ms, struct sink **ret_sink,
     struct sqlite_sink *q = calloc(1, sizeof *q);
     if (!q)
         return tally_error_set(error, TALLY_NO_MEMORY, "out of memory");
-    q->base = (struct sink){&ops, TALLY_SQLITE};
+    q->base = (struct sink){.ops = &ops, .database = TALLY_SQLITE};
     q->busy_ms = busy_ms;
     q->file = strdup(file);
     int result = q->file ? load_sqlite(&q->api, error)

@@ -296,6 +296,13 @@ static int look(const struct tally_value *v, tally_row_fn *row, void *user,
     return o->next == NO_ROW ? 0 : row(user, columns, 2, error);
 }
 
+// No callback of the model ends it.
+static bool model_in_transaction(struct sink *sink)
+{
+    (void)sink;
+    return true;
+}
+
 static bool is(const char *sql, const char *with)
 {
     return strncmp(sql, with, strlen(with)) == 0;
@@ -341,6 +348,7 @@ int __wrap_sink_open(const char *into, int busy_ms, struct sink **ret_sink,
         .begin = model_begin,
         .commit = model_commit,
         .rollback = model_rollback,
+        .in_transaction = model_in_transaction,
         .run = model_run,
         .close = model_close,
     };
@@ -348,7 +356,7 @@ int __wrap_sink_open(const char *into, int busy_ms, struct sink **ret_sink,
     (void)busy_ms;
     (void)error;
     struct model_sink *s = calloc(1, sizeof *s);
-    *s = (struct model_sink){{&ops, model.database}, model.running};
+    *s = (struct model_sink){{.ops = &ops, .database = model.database}, model.running};
     *ret_sink = &s->base;
     return 0;
 }
