@@ -560,6 +560,19 @@ static int act_on_all(struct run *r, const struct drill_step *step)
     }
 }
 
+// Whether somebody keeps the lock of the database. Those that run let go of it by themselves.
+static int is_kept_locked(struct run *r, const struct database *d, const char *place)
+{
+    uint64_t until = stage_now_ms() + OTHERS_WRITE_MS;
+    int rc = 0;
+    while (rc == 0 && database_is_held(d, place)) {
+        if (stage_now_ms() >= until)
+            return 1;
+        rc = run_pump(r, 2);
+    }
+    return rc;
+}
+
 // A copy stopped within its transaction keeps the others out of a database that they share for as
 // long as it stands still. Then it goes on for a moment: its commits are held, so that it is still
 // ahead of them when it is stopped again.
@@ -570,12 +583,8 @@ static int freeze(struct run *r, struct slot *s)
     uint64_t until = stage_now_ms() + UNLOCK_WAIT_MS;
     int rc = copy_freeze(s->copy);
     while (rc == 0 && place) {
-        // Those that run let go of it by themselves.
-        uint64_t look = stage_now_ms() + OTHERS_WRITE_MS;
-        bool is_held = true;
-        while (rc == 0 && (is_held = database_is_held(d, place)) && stage_now_ms() < look)
-            rc = run_pump(r, 2);
-        if (rc < 0 || !is_held || stage_now_ms() > until || !s->copy)
+        rc = is_kept_locked(r, d, place);
+        if (rc <= 0 || stage_now_ms() > until || !s->copy)
             break;
         copy_thaw(s->copy);
         rc = run_pump(r, 2);
@@ -583,7 +592,7 @@ static int freeze(struct run *r, struct slot *s)
             rc = s->copy ? copy_freeze(s->copy) : -ESRCH;
     }
     free(place);
-    return rc == -ESRCH || rc == -ETIMEDOUT ? 0 : rc;
+    return rc > 0 || rc == -ESRCH || rc == -ETIMEDOUT ? 0 : rc;
 }
 
 static int act_on_target(struct run *r, const struct drill_step *step, struct slot *s)
