@@ -11,8 +11,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-import traceback
 
 import confluent_kafka as kafka
 import confluent_kafka.admin
@@ -72,6 +70,14 @@ class Place:
 def says(text, *words):
     for w in words:
         assert w in text, (w, text)
+
+
+def rows_of(database, table):
+    """0 too while there is no such table."""
+    try:
+        return database.query(f"SELECT count(*) FROM {table}")[0][0]
+    except Exception:
+        return 0
 
 
 def stored(database, table, topic):
@@ -356,16 +362,10 @@ def test_edited_while_it_runs(p):
                                   "--into", into, "--create", "--bootstrap", p.broker.address],
                                  stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
-        def count():
-            try:
-                return database.query(f"SELECT count(*) FROM {t}")[0][0]
-            except Exception:
-                return 0
-
-        world.wait_until(lambda: count() == 6, "stored")
+        world.wait_until(lambda: rows_of(database, t) == 6, "stored")
         database.query("UPDATE tally_offset SET next_offset = 3 WHERE topic = %s", (t,))
         p.produce(t, "g")
-        world.wait_until(lambda: count() == 6 + 4, "d, e, f again and g")
+        world.wait_until(lambda: rows_of(database, t) == 6 + 4, "d, e, f again and g")
         child.send_signal(signal.SIGTERM)
         _, said = child.communicate(timeout=30)
         assert child.returncode == 0 and b"event=fenced" in said, said
@@ -396,13 +396,7 @@ def test_a_topic_made_again_under_a_running_copy(p):
                                       p.broker.address, "-X", "fetch.error.backoff.ms=0"],
                                      text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
-            def count():
-                try:
-                    return database.query(f"SELECT count(*) FROM {t}")[0][0]
-                except Exception:
-                    return 0
-
-            world.wait_until(lambda: count() == 20, "stored")
+            world.wait_until(lambda: rows_of(database, t) == 20, "stored")
             (old,), = database.query("SELECT topic_id FROM tally_offset WHERE topic = %s", (t,))
             admin.delete_topics([t])[t].result(30)
             admin.create_topics([kafka.admin.NewTopic(t, 1, 1)])[t].result(30)
@@ -438,13 +432,7 @@ def check_disk_full(p, database, into, said_of_it, is_full, environment):
                               into, "--create", "--batch", "5", "--bootstrap", p.broker.address],
                              stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
-    def count():
-        try:
-            return database.query(f"SELECT count(*) FROM {t}")[0][0]
-        except Exception:
-            return 0
-
-    world.wait_until(lambda: count() == 20, "stored")
+    world.wait_until(lambda: rows_of(database, t) == 20, "stored")
     is_full.touch()
     p.produce(t, *[b"x" * 20000] * 60)
     _, said = child.communicate(timeout=60)
@@ -538,25 +526,12 @@ def test_time_left(p):
 
 
 def main():
-    tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
-    chosen = sys.argv[1:] or tests
-    failed = 0
     with world.Folder() as folder:
         place = Place(folder)
         try:
-            for name in chosen:
-                started = time.monotonic()
-                try:
-                    tests[name](place)
-                    print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
-                except Exception:
-                    failed += 1
-                    print(f"FAIL {name}", flush=True)
-                    traceback.print_exc(file=sys.stdout)
+            return world.run_tests("bad", globals(), place, chosen=sys.argv[1:])
         finally:
             place.stop()
-    print(f"bad: {len(chosen) - failed} passed, {failed} failed")
-    return failed != 0
 
 
 if __name__ == "__main__":

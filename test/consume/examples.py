@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import traceback
 
 import world
 
@@ -152,26 +151,14 @@ def test_the_manual_pages(folder, *_):
 
 
 def main():
-    tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
-    chosen = sys.argv[1:] or tests
-    failed = 0
     with world.Folder() as folder:
         broker, postgres = world.Broker(folder), world.Postgres(folder)
         try:
-            for name in chosen:
-                started = time.monotonic()
-                try:
-                    tests[name](folder, broker, postgres)
-                    print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
-                except Exception:
-                    failed += 1
-                    print(f"FAIL {name}", flush=True)
-                    traceback.print_exc(file=sys.stdout)
+            return world.run_tests("examples", globals(), folder, broker, postgres,
+                                   chosen=sys.argv[1:])
         finally:
             postgres.stop()
             broker.stop()
-    print(f"examples: {len(chosen) - failed} passed, {failed} failed")
-    return failed != 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ usage: library.py PROGRAM     ends with "N passed, N failed" """
 import sqlite3
 import subprocess
 import sys
-import traceback
 
 import world
 
@@ -59,8 +58,6 @@ def test_callbacks(program, folder, broker, postgres):
 
 
 def main():
-    tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
-    failed = 0
     with world.Folder() as folder:
         broker, postgres = world.Broker(folder), world.Postgres(folder)
         try:
@@ -68,19 +65,10 @@ def main():
                 broker.create(topic, partitions)
                 world.tally("produce", topic, "--format", "lines", "--bootstrap", broker.address,
                             text="".join(f"{i}\n" for i in range(n)))
-            for name, test in tests.items():
-                try:
-                    test(sys.argv[1], folder, broker, postgres)
-                    print(f"ok   {name}", flush=True)
-                except Exception:
-                    failed += 1
-                    print(f"FAIL {name}", flush=True)
-                    traceback.print_exc(file=sys.stdout)
+            return world.run_tests("library", globals(), sys.argv[1], folder, broker, postgres)
         finally:
             postgres.stop()
             broker.stop()
-    print(f"library: {len(tests) - failed} passed, {failed} failed")
-    return failed != 0
 
 
 if __name__ == "__main__":

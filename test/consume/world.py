@@ -11,9 +11,11 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import traceback
 
 import psycopg2
 
@@ -302,6 +304,25 @@ class Folder:
             shutil.rmtree(self.path, ignore_errors=True)
         else:
             print(f"       kept: {self.path}")
+
+
+def run_tests(name, found, *arguments, chosen=()):
+    """Runs the functions test_... of `found` (a module's globals()), or those chosen; the exit
+    status. One that fails does not keep the others from running."""
+    tests = {n[5:]: f for n, f in found.items() if n.startswith("test_")}
+    chosen = chosen or tests
+    failed = 0
+    for n in chosen:
+        started = time.monotonic()
+        try:
+            tests[n](*arguments)
+            print(f"ok   {n} ({time.monotonic() - started:.1f} s)", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAIL {n}", flush=True)
+            traceback.print_exc(file=sys.stdout)
+    print(f"{name}: {len(chosen) - failed} passed, {failed} failed")
+    return failed != 0
 
 
 def first_number(text, name):

@@ -8,8 +8,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
-import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/consume"))
@@ -151,25 +149,12 @@ def test_dead_letters(p):
 
 
 def main():
-    tests = {n[5:]: f for n, f in globals().items() if n.startswith("test_")}
-    chosen = sys.argv[1:] or tests
-    failed = 0
     with world.Folder() as folder:
         place = Place(folder)
         try:
-            for name in chosen:
-                started = time.monotonic()
-                try:
-                    tests[name](place)
-                    print(f"ok   {name} ({time.monotonic() - started:.1f} s)", flush=True)
-                except Exception:
-                    failed += 1
-                    print(f"FAIL {name}", flush=True)
-                    traceback.print_exc(file=sys.stdout)
+            return world.run_tests("sasl", globals(), place, chosen=sys.argv[1:])
         finally:
             place.kafka.stop()
-    print(f"sasl: {len(chosen) - failed} passed, {failed} failed")
-    return failed != 0
 
 
 if __name__ == "__main__":

@@ -46,18 +46,27 @@ static void readers_see_nothing_beyond_an_unsynced_acks_all_batch(void **state)
     assert_int_equal(partition_high_watermark(p), 7);
 }
 
-static void what_comes_during_a_sync_waits_for_the_next(void **state)
+// A record that is synced, one whose sync takes 10 ms from now on, and one that came behind it.
+static struct partition *append_during_a_sync(struct world *w, struct try **ret_first,
+                                              struct try **ret_second)
 {
-    struct world *w = *state;
     struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
     append(w, p, 1, false);
     settle(w);
     disk_sim_set_sync_ms(w->disk, 10, 10);
     disk_sim_set_time(w->disk, 0);
-    struct try *first = append(w, p, 1, true);
+    *ret_first = append(w, p, 1, true);
     flush(w);
-    struct try *second = append(w, p, 1, true);
+    *ret_second = append(w, p, 1, true);
     flush(w);
+    return p;
+}
+
+static void what_comes_during_a_sync_waits_for_the_next(void **state)
+{
+    struct world *w = *state;
+    struct try *first, *second;
+    struct partition *p = append_during_a_sync(w, &first, &second);
     disk_sim_set_time(w->disk, 10);
     sync_logs(w);
     assert_true(first->is_done);
@@ -74,15 +83,8 @@ static void what_comes_during_a_sync_waits_for_the_next(void **state)
 static void a_batch_whose_producer_is_gone_is_synced_and_seen(void **state)
 {
     struct world *w = *state;
-    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
-    append(w, p, 1, false);
-    settle(w);
-    disk_sim_set_sync_ms(w->disk, 10, 10);
-    disk_sim_set_time(w->disk, 0);
-    struct try *first = append(w, p, 1, true);
-    flush(w);
-    struct try *second = append(w, p, 1, true);
-    flush(w);
+    struct try *first, *second;
+    struct partition *p = append_during_a_sync(w, &first, &second);
     partition_cancel(&first->append);
     partition_cancel(&second->append);
     disk_sim_set_time(w->disk, 10);
