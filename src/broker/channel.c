@@ -237,11 +237,16 @@ static bool take_request(struct broker *b, struct channel *c, const struct reque
     r->body = arena_alloc(r->arena, kw_size_in_memory(r->api->request));
     kw_init(r->api->request, r->body);
     const char *why = "";
-    int error = kw_decode(r->api->request, r->version, body, r->arena, r->body, &why);
+    struct bytes rest = {0};
+    int error = kw_decode_part(r->api->request, r->version, body, r->arena, r->body, &rest, &why);
     if (error && !is_alone) {
         request_free(b, r);
         return false;
     }
+    // Apache Kafka takes a request for what it is and drops what stands behind it.
+    if (rest.len > 0)
+        log_event(b->config.log, LOG_DEBUG, "connection %" PRIu64 ": %s v%d: %zu bytes left over",
+                  c->id, r->api->name, r->version, rest.len);
     if (error)
         request_fail(r, "%s", why);
     else

@@ -87,19 +87,27 @@ void batch_set_leader_epoch(uint8_t *batch, int32_t leader_epoch)
     put_u32(batch + AT_LEADER_EPOCH, (uint32_t)leader_epoch);
 }
 
+static uint8_t low_attributes(const uint8_t *batch, bool log_append_time)
+{
+    uint8_t others = batch[AT_ATTRIBUTES + 1] & (uint8_t)~BATCH_LOG_APPEND_TIME;
+    return others | (log_append_time ? BATCH_LOG_APPEND_TIME : 0);
+}
+
+bool batch_times_fit(const uint8_t *batch, bool log_append_time, int64_t max_ms)
+{
+    uint8_t wanted[8];
+    put_u64(wanted, (uint64_t)max_ms);
+    return batch[AT_ATTRIBUTES + 1] == low_attributes(batch, log_append_time) &&
+           memcmp(wanted, batch + AT_MAX_TIMESTAMP, sizeof wanted) == 0;
+}
+
 void batch_set_max_timestamp(uint8_t *batch, size_t len, bool log_append_time, int64_t max_ms)
 {
     CHECK(len >= BATCH_HEADER_SIZE);
-    uint8_t before[8];
-    memcpy(before, batch + AT_MAX_TIMESTAMP, sizeof before);
-    uint8_t *low = batch + AT_ATTRIBUTES + 1;
-    uint8_t attributes = *low & (uint8_t)~BATCH_LOG_APPEND_TIME;
-    if (log_append_time)
-        attributes |= BATCH_LOG_APPEND_TIME;
-    put_u64(batch + AT_MAX_TIMESTAMP, (uint64_t)max_ms);
-    if (attributes == *low && memcmp(before, batch + AT_MAX_TIMESTAMP, sizeof before) == 0)
+    if (batch_times_fit(batch, log_append_time, max_ms))
         return;
-    *low = attributes;
+    batch[AT_ATTRIBUTES + 1] = low_attributes(batch, log_append_time);
+    put_u64(batch + AT_MAX_TIMESTAMP, (uint64_t)max_ms);
     put_u32(batch + AT_CRC, crc_of(batch, len));
 }
 
@@ -107,10 +115,16 @@ void batch_set_max_timestamp(uint8_t *batch, size_t len, bool log_append_time, i
 
 int record_iter_start(struct record_iter *it, const struct batch *b, struct buf *scratch)
 {
+    return record_iter_start_within(it, b, DECOMPRESSED_MAX, scratch);
+}
+
+int record_iter_start_within(struct record_iter *it, const struct batch *b, size_t max,
+                             struct buf *scratch)
+{
     struct bytes records = {b->all.ptr + BATCH_HEADER_SIZE, b->all.len - BATCH_HEADER_SIZE};
     if (batch_codec(b) != CODEC_NONE) {
         buf_clear(scratch);
-        int e = decompress_append(batch_codec(b), records, DECOMPRESSED_MAX, scratch);
+        int e = decompress_append(batch_codec(b), records, max, scratch);
         if (e)
             return e;
         records = (struct bytes){scratch->ptr, scratch->len};

@@ -70,6 +70,8 @@ bool batch_crc_matches(const struct batch *b);
 void batch_set_base_offset(uint8_t *batch, int64_t base_offset);
 void batch_set_leader_epoch(uint8_t *batch, int32_t leader_epoch);
 void batch_set_max_timestamp(uint8_t *batch, size_t len, bool log_append_time, int64_t max_ms);
+// False when that would change something.
+bool batch_times_fit(const uint8_t *batch, bool log_append_time, int64_t max_ms);
 
 // ---- records
 
@@ -97,6 +99,9 @@ struct record_iter {
 // Starts on a batch. A compressed one is decompressed into *scratch, which is cleared and must
 // outlive the records (start from {0}, reuse at will, buf_free in the end). 0, -EBADMSG, -EFBIG.
 MUST_USE int record_iter_start(struct record_iter *it, const struct batch *b, struct buf *scratch);
+// The same, -EFBIG when it decompresses to more than max bytes.
+MUST_USE int record_iter_start_within(struct record_iter *it, const struct batch *b, size_t max,
+                                      struct buf *scratch);
 // 1 and the next record; 0 after the last; -EBADMSG (cut, lying length, bytes left over).
 MUST_USE int record_next(struct record_iter *it, struct record *ret);
 // Takes the next header off *rest (a copy of record.headers). False at the end: record_next has
@@ -109,14 +114,14 @@ struct batch_rules {
     int16_t produce_version;
     bool is_compacted;         // each record needs a key
     bool log_append_time;      // message.timestamp.type: the records' own times do not matter
-    bool looks_inside;         // decompress also where keys and times do not need it
     int64_t max_message_bytes; // max.message.bytes
     int64_t segment_bytes;     // segment.bytes
     int64_t now_ms;            // wall clock
     int64_t before_max_ms;     // message.timestamp.before.max.ms
     int64_t after_max_ms;      // message.timestamp.after.max.ms
+    size_t decompressed_max;   // bytes that the batch may decompress to
 };
-// Kafka's defaults: 1 MB, 1 GB, no bound before, an hour after.
+// Kafka's defaults: 1 MB, 1 GB, no bound before, an hour after; and DECOMPRESSED_MAX.
 extern const struct batch_rules batch_rules_default;
 
 struct batch_refusal {
@@ -126,10 +131,10 @@ struct batch_refusal {
 };
 
 // Checks the records field of one partition as a Kafka leader does: exactly one whole v2 batch,
-// its size, CRC, counts, sequence, and each record's shape, order, key and time. KERR_NONE and
-// the batch, or the error with *ret_refusal filled. *scratch as in record_iter_start().
-// ret_batch->max_timestamp is that of the records, where they were looked at: before storing it
-// the caller does batch_set_max_timestamp(), which changes nothing when the header is right.
+// its size, CRC, counts, sequence, and each record's shape, order, key and time, compressed or
+// not. KERR_NONE and the batch, or the error with *ret_refusal filled. *scratch as in
+// record_iter_start(). ret_batch->max_timestamp is that of the records: where the header says
+// another (batch_times_fit()), the caller does batch_set_max_timestamp() before storing it.
 // Where Kafka rebuilds a batch whose inner offsets are not 0..n-1, tally refuses it.
 enum kerr batch_check(struct bytes records, const struct batch_rules *rules, struct buf *scratch,
                       struct batch *ret_batch, struct batch_refusal *ret_refusal);

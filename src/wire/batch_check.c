@@ -16,6 +16,7 @@ const struct batch_rules batch_rules_default = {
     .segment_bytes = 1073741824,
     .before_max_ms = INT64_MAX,
     .after_max_ms = 3600000,
+    .decompressed_max = DECOMPRESSED_MAX,
 };
 
 static enum kerr refuse(struct batch_refusal *ret, enum kerr error, const char *message)
@@ -124,15 +125,13 @@ static enum kerr check_records(struct record_iter *it, const struct batch_rules 
     return KERR_NONE;
 }
 
-// A compressed batch stays closed unless somebody needs to look inside: its header bounds the
-// times, and whoever reads it checks the rest.
-static enum kerr check_closed(const struct batch *b, const struct batch_rules *rules,
-                              struct batch_refusal *ret)
+// Its CRC is right, so that nothing is gained by sending it again: errors that a client takes as
+// final. One that is too much may be split by its client.
+static enum kerr judge_closed(int error, struct batch_refusal *ret)
 {
-    if (time_is_allowed(b->base_timestamp, rules) && time_is_allowed(b->max_timestamp, rules))
-        return KERR_NONE;
-    return refuse(ret, KERR_INVALID_TIMESTAMP,
-                  "The timestamp is out of the range that the topic allows.");
+    if (error == -EFBIG)
+        return refuse(ret, KERR_MESSAGE_TOO_LARGE, "The record batch decompresses to too much.");
+    return refuse(ret, KERR_INVALID_RECORD, "The record batch cannot be decompressed.");
 }
 
 enum kerr batch_check(struct bytes records, const struct batch_rules *rules, struct buf *scratch,
@@ -144,17 +143,10 @@ enum kerr batch_check(struct bytes records, const struct batch_rules *rules, str
         error = check_header(&b, rules, ret_refusal);
     if (error)
         return error;
-    if (batch_codec(&b) != CODEC_NONE && !rules->is_compacted && !rules->looks_inside) {
-        error = check_closed(&b, rules, ret_refusal);
-    } else {
-        struct record_iter it;
-        int e = record_iter_start(&it, &b, scratch);
-        if (e)
-            return refuse(ret_refusal, KERR_CORRUPT_MESSAGE,
-                          e == -EFBIG ? "The record batch decompresses to too much."
-                                      : "The record batch cannot be decompressed.");
-        error = check_records(&it, rules, &b.max_timestamp, ret_refusal);
-    }
+    struct record_iter it;
+    int e = record_iter_start_within(&it, &b, rules->decompressed_max, scratch);
+    error =
+        e ? judge_closed(e, ret_refusal) : check_records(&it, rules, &b.max_timestamp, ret_refusal);
     if (!error)
         *ret_batch = b;
     return error;

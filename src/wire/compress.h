@@ -18,8 +18,9 @@ enum codec {
 // Let the codec choose its level.
 #define CODEC_LEVEL_DEFAULT INT32_MIN
 
-// What one batch may grow to: a batch is at most message.max.bytes (1 MB by default) on the wire,
-// and 256 MB is what a thousandfold of the default's quarter is; more is an attack on memory.
+// What one batch may grow to, and all batches of one request together: a batch is at most
+// message.max.bytes (1 MB by default) on the wire, and 256 MB is what a thousandfold of the
+// default's quarter is; more is an attack on memory, or on the time of the others.
 #define DECOMPRESSED_MAX ((size_t)256 << 20)
 
 const char *codec_name(int codec);                 // "none", "gzip", ...; "unknown"

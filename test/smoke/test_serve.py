@@ -148,7 +148,6 @@ def test_bad_frames_end_their_connection_and_no_other():
         "lying array": frame(3, 1, struct.pack(">i", 0x7fffffff)),
         "lying string": frame(3, 1, struct.pack(">ih", 1, 30000) + b"x"),
         "negative array": frame(3, 0, struct.pack(">i", -7)),
-        "trailing bytes": frame(3, 1, struct.pack(">i", 0) + b"more"),
         "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         "tls": bytes.fromhex("160301020001000001fc0303") + b"\0" * 500,
     }
@@ -160,6 +159,14 @@ def test_bad_frames_end_their_connection_and_no_other():
             api_versions(other)
         lines = [l for l in b.logged().splitlines() if " closed: " in l]
         assert len(lines) == len(bad), "one log line each:\n" + "\n".join(lines)
+
+
+def test_bytes_behind_a_body_are_ignored():
+    with Server() as b, b.connect() as s:
+        for tail in (b"", b"\0", b"more"):
+            s.sendall(frame(3, 1, struct.pack(">i", 0) + tail))
+            assert receive(s)[:4] == struct.pack(">i", 7), tail
+            api_versions(s)
 
 
 def test_memory_is_bounded_by_what_arrived():

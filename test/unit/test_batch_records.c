@@ -61,7 +61,6 @@ static void test_java_batches(void **state)
     for (int codec = 0; codec < CODEC_COUNT; codec++) {
         struct buf file = read_file("java", codec), scratch = {0};
         struct batch_rules rules = batch_rules_default;
-        rules.looks_inside = true;
         rules.now_ms = 1700000000000;
         struct batch b;
         struct batch_refusal why = {0};
@@ -160,7 +159,6 @@ static void test_built_batches_read_back(void **state)
     for (int codec = 0; codec < CODEC_COUNT; codec++) {
         struct buf out = {0}, scratch = {0};
         struct batch_rules rules = batch_rules_default;
-        rules.looks_inside = true;
         struct batch b;
         struct batch_refusal why = {0};
         build(&out, (enum codec)codec, 200, 3);
@@ -201,7 +199,6 @@ static void test_damage_is_survived(void **state)
             uint32_t crc = __builtin_bswap32(crc32c(0, copy + 21, good.len - 21));
             memcpy(copy + 17, &crc, sizeof crc);
             struct batch_rules rules = batch_rules_default;
-            rules.looks_inside = true;
             struct batch b;
             struct batch_refusal why;
             (void)batch_check((struct bytes){copy, good.len}, &rules, &scratch, &b, &why);
@@ -326,6 +323,46 @@ static void test_rules_refuse(void **state)
     buf_free(&zstd);
 }
 
+// Compressed or not: what is inside is looked at.
+static void test_what_is_inside_is_checked(void **state)
+{
+    (void)state;
+    for (int codec = CODEC_GZIP; codec < CODEC_COUNT; codec++) {
+        struct buf b = {0}, scratch = {0};
+        struct batch_rules r = batch_rules_default;
+        struct batch out;
+        struct batch_refusal why;
+        build(&b, (enum codec)codec, 3, 1);
+        assert_int_equal(batch_check(view(&b), &r, &scratch, &out, &why), KERR_NONE);
+        int64_t newest_ms = out.max_timestamp;
+        assert_true(batch_times_fit(b.ptr, false, newest_ms));
+        r.decompressed_max = scratch.len - 1;
+        assert_int_equal(check_with(&b, &r), KERR_MESSAGE_TOO_LARGE);
+        r = batch_rules_default;
+        r.now_ms = -3600000;
+        assert_int_equal(check_with(&b, &r), KERR_INVALID_TIMESTAMP);
+        r.now_ms = 0;
+        // The header says another time: the records' counts.
+        b.ptr[42]++;
+        fix_crc(&b);
+        assert_int_equal(batch_check(view(&b), &r, &scratch, &out, &why), KERR_NONE);
+        assert_int_equal(out.max_timestamp, newest_ms);
+        assert_false(batch_times_fit(b.ptr, false, newest_ms));
+        // A record more than is in it; then no stream at all.
+        b.ptr[26]++;
+        b.ptr[60]++;
+        fix_crc(&b);
+        assert_int_equal(check_with(&b, &r), KERR_INVALID_RECORD);
+        b.ptr[26]--;
+        b.ptr[60]--;
+        memset(b.ptr + 61, 'x', b.len - 61);
+        fix_crc(&b);
+        assert_int_equal(check_with(&b, &r), KERR_INVALID_RECORD);
+        buf_free(&b);
+        buf_free(&scratch);
+    }
+}
+
 static void test_setters(void **state)
 {
     (void)state;
@@ -411,6 +448,7 @@ int main(void)
         cmocka_unit_test(test_cut_batches_are_no_batches),
         cmocka_unit_test(test_header_refusals),
         cmocka_unit_test(test_rules_refuse),
+        cmocka_unit_test(test_what_is_inside_is_checked),
         cmocka_unit_test(test_setters),
         cmocka_unit_test(test_end_marker),
         cmocka_unit_test(test_decompression_is_bounded),

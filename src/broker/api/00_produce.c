@@ -23,6 +23,7 @@ struct produce {
     struct part *parts;
     size_t n_parts;
     size_t n_waiting;
+    size_t decompressed; // bytes, to look at its batches
     bool any_error;
     bool is_started; // all appends are handed in
 };
@@ -78,15 +79,18 @@ static void append_done(struct append *a)
         answer(pr);
 }
 
-// The broker's clock stamps the batch: that changes its CRC, so it is done on a copy.
-static void stamp(struct batch *b, struct arena *a, int64_t now_ms)
+// Where the header says another time than the records do, or the broker's clock is to be in it, the
+// batch is changed, on a copy: retention, rolls and searches by time go by the header.
+static void set_times(struct batch *b, struct arena *a, bool log_append_time)
 {
+    if (batch_times_fit(b->all.ptr, log_append_time, b->max_timestamp))
+        return;
     uint8_t *copy = arena_alloc(a, b->all.len);
     memcpy(copy, b->all.ptr, b->all.len);
-    batch_set_max_timestamp(copy, b->all.len, true, now_ms);
+    batch_set_max_timestamp(copy, b->all.len, log_append_time, b->max_timestamp);
     b->all.ptr = copy;
-    b->max_timestamp = now_ms;
-    b->attributes |= BATCH_LOG_APPEND_TIME;
+    b->attributes = (int16_t)((b->attributes & ~BATCH_LOG_APPEND_TIME) |
+                              (log_append_time ? BATCH_LOG_APPEND_TIME : 0));
 }
 
 static enum kerr check_allowed(struct request *r, const struct partition *p, size_t bytes)
@@ -98,14 +102,27 @@ static enum kerr check_allowed(struct request *r, const struct partition *p, siz
     return KERR_NONE;
 }
 
+// One that fails counts as much as it may have come to before that.
+static void count_decompressed(struct produce *pr, struct buf *scratch, bool has_failed)
+{
+    size_t bytes = has_failed ? scratch->cap : scratch->len;
+    size_t left = DECOMPRESSED_MAX - pr->decompressed;
+    pr->decompressed += bytes < left ? bytes : left;
+    if (has_failed)
+        buf_free(scratch);
+    buf_clear(scratch);
+}
+
 static enum kerr check_batch(struct part *part, struct bytes records, struct buf *scratch)
 {
     struct request *r = part->produce->r;
     struct batch_rules rules = partition_settings(part->p)->rules;
     rules.produce_version = r->version;
     rules.now_ms = r->asker.wall_ms;
+    rules.decompressed_max = DECOMPRESSED_MAX - part->produce->decompressed;
     struct batch_refusal why = {.record = -1};
     enum kerr e = batch_check(records, &rules, scratch, &part->append.batch, &why);
+    count_decompressed(part->produce, scratch, e != KERR_NONE);
     if (e != KERR_NONE) {
         refuse(part, &why, r->arena);
         return e;
@@ -144,7 +161,8 @@ static void start_part(struct part *part, const struct produce_request_topic_dat
         return;
     part->log_append_time = partition_settings(p)->log_append_time;
     if (part->log_append_time)
-        stamp(&part->append.batch, r->arena, r->asker.wall_ms);
+        part->append.batch.max_timestamp = r->asker.wall_ms;
+    set_times(&part->append.batch, r->arena, part->log_append_time);
     part->append.is_all = req->acks == -1;
     part->append.done = append_done;
     part->append.ctx = part;

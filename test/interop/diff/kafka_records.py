@@ -34,10 +34,12 @@ def record(index, key, value, time_delta=0):
 
 
 def batch(records, base_offset=0, magic=2, attributes=0, time=1_700_000_000_000, producer=-1,
-          epoch=-1, sequence=-1, count=None, last_delta=None, crc=None, max_time=None):
-    """records: (key, value) pairs of bytes or None. The other arguments can lie."""
-    n = len(records)
-    body = b"".join(record(i, k, v) for i, (k, v) in enumerate(records))
+          epoch=-1, sequence=-1, count=None, last_delta=None, crc=None, max_time=None, body=None):
+    """records: (key, value) pairs of bytes or None, or a number of them that stand in body, as a
+    codec left them. The other arguments can lie."""
+    n = records if body is not None else len(records)
+    if body is None:
+        body = b"".join(record(i, k, v) for i, (k, v) in enumerate(records))
     tail = struct.pack(">hiqqqhii", attributes, n - 1 if last_delta is None else last_delta, time,
                        time if max_time is None else max_time, producer, epoch, sequence,
                        n if count is None else count) + body

@@ -1,7 +1,8 @@
 """Produce, Fetch and the offsets of logs."""
+import gzip
 import struct
 
-from kafka_records import batch, crc32c
+from kafka_records import batch, crc32c, record
 from recording import ZERO_UUID
 from scripts_admin import create, topic
 
@@ -91,8 +92,51 @@ def script_produce_bad_batches(r):
     r.call("a null transaction", c, "Produce", v, produce_body(name, good, transactional="tx"))
     r.call("what stands", c, "ListOffsets", 5, {"ReplicaId": -1, "Topics": [
         {"Name": name, "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]}]})
-    r.call("gzip that is none", c, "Produce", v,
-           produce_body(name, batch(RECORDS, time=r.now, attributes=1)))
+    r.call("in the headers", c, "Fetch", 11, fetch_body(name, 0, ZERO_UUID))
+
+
+def script_closed_batches(r):
+    """Compressed ones: what is in them is looked at, too."""
+    c = r.connect()
+    v = min(9, r.common("Produce")[-1])
+    inside = b"".join(record(i, k, x) for i, (k, x) in enumerate(RECORDS))
+    squeezed = gzip.compress(inside)
+    lies = bytearray(inside)
+    lies[0] ^= 4
+    late = record(0, b"k", b"v", 7200_000)
+    cases = {
+        "good": (2, squeezed, {}),
+        "no gzip": (2, b"records", {}),
+        "cut": (2, squeezed[:-9], {}),
+        "empty": (2, b"", {}),
+        "two members": (2, gzip.compress(inside[:5]) + gzip.compress(inside[5:]), {}),
+        "one too many said": (3, squeezed, {}),
+        "one too few said": (1, squeezed, {}),
+        "none in it": (1, gzip.compress(b""), {}),
+        "offsets from 1": (1, gzip.compress(record(1, b"k", b"v")), {}),
+        "a key's length lies": (1, gzip.compress(b"\x10\0\0\0\x70kvvv\0"), {}),
+        "too far in the future": (1, gzip.compress(late), {}),
+        "no key": (1, gzip.compress(record(0, None, b"v")), {}),
+        "max time lies": (2, squeezed, {"max_time": r.now + 5}),
+        "max time far away": (2, squeezed, {"max_time": r.now + (1 << 41)}),
+        "max time before": (2, squeezed, {"max_time": r.now - 5}),
+        "log append time bit": (2, squeezed, {"attributes": 9}),
+    }
+    stored_by_kafka = {
+        "rubbish behind the codec": (2, squeezed + b"xyz", {}),
+        "a record's length lies": (2, gzip.compress(bytes(lies)), {}),
+    }
+    for policy in "delete", "compact":
+        name = create(r, c, topic(r.name(policy), configs=[("cleanup.policy", policy)]))
+
+        def put(title, n, body, more):
+            r.call(f"{policy}: {title}", c, "Produce", v, produce_body(name, batch(
+                n, body=body, **{"time": r.now, "attributes": 1, **more})))
+        for title, case in cases.items():
+            put(title, *case)
+        r.call(f"{policy}: what stands", c, "Fetch", 11, fetch_body(name, 0, ZERO_UUID))
+        for title, case in stored_by_kafka.items():
+            put(title, *case)
 
 
 def script_idempotence(r):

@@ -289,6 +289,12 @@ def script_trailing_bytes(r):
     outcome_of(r, "tag longer than the frame", lambda c: c.send_frame(
         head + b"\0" + none[:-1] + b"\x01\x63\x7fab"))
     outcome_of(r, "bytes left over", lambda c: c.send_frame(head + b"\0" + none + b"zzz"))
+    outcome_of(r, "bytes left over, an old version", lambda c: c.send_frame(
+        struct.pack(">hhih", 3, 1, 7, -1) + struct.pack(">i", 0) + b"zzz"))
+    outcome_of(r, "bytes left over, a heartbeat", lambda c: c.send_frame(
+        struct.pack(">hhih", 12, 0, 7, -1) + b"\0\1g\0\0\0\1\0\1mzzz"))
+    outcome_of(r, "bytes left over, no body", lambda c: c.send_frame(
+        struct.pack(">hhih", 18, 0, 7, -1) + b"\0"))
     outcome_of(r, "no client id", lambda c: c.send_frame(
         struct.pack(">hhih", 3, 1, 7, -1) + struct.pack(">i", 0)))
     outcome_of(r, "client id not UTF-8", lambda c: c.send_frame(
