@@ -1,7 +1,7 @@
 #pragma once
 // What connections have sent and nobody has taken yet: length-prefixed frames. A busy connection
 // reads much at once into a buffer that it gives back when all of it was taken; an idle one has
-// none. Private to os/net_linux.c.
+// none. Private to os/net_linux.c and what it is made of.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "os/budget.h"
 
 // A busy connection reads so much at once.
 #define INPUT_BULK_BYTES (128u << 10)
@@ -29,8 +30,8 @@ struct input {
 };
 
 struct input_pool {
-    uint64_t max_bytes; // of all that connections hold
-    uint64_t bytes;     // held: capacity, also where it is not filled
+    struct budget *budget; // held by all connections: capacity, also where it is not filled
+    bool keeps_none;       // nobody reads with what would be kept
     struct input spares[INPUT_SPARES_MAX];
     size_t n_spares;
 };
@@ -44,9 +45,9 @@ struct bytes input_give(struct input *in);                  // the next frame, w
 void input_take_back(struct input *in, struct bytes frame); // the last one given, after all
 // Makes room for at least one more byte behind len, when no frame is given out. Memory grows with
 // what has really arrived.
-// 0 or -ENOBUFS when all connections together would hold more than max_bytes.
+// 0 or -ENOBUFS when all connections together would hold more than they may.
 MUST_USE int input_room(struct input_pool *p, struct input *in);
-void input_take(struct input_pool *p, struct input *in); // the first frame given out is done with
+void input_take(struct input *in); // the first frame given out is done with
 // No more is to be read for now: what is not needed goes, when no frame is given out.
 void input_settle(struct input_pool *p, struct input *in);
 // Will be freed soon: counts as if it were.

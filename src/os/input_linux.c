@@ -37,14 +37,14 @@ static void give_back(struct input_pool *p, const struct input *in)
 void input_write_off(struct input_pool *p, struct input *in)
 {
     if (!in->is_written_off)
-        p->bytes -= in->cap;
+        budget_give(p->budget, in->cap);
     in->is_written_off = true;
 }
 
 void input_free(struct input_pool *p, struct input *in)
 {
     input_write_off(p, in);
-    if (in->cap >= INPUT_BULK_BYTES && in->cap <= INPUT_SPARE_MAX_BYTES)
+    if (!p->keeps_none && in->cap >= INPUT_BULK_BYTES && in->cap <= INPUT_SPARE_MAX_BYTES)
         give_back(p, in);
     else
         free(in->buf);
@@ -87,10 +87,10 @@ static bool take_spare(struct input_pool *p, size_t more_than, size_t wanted, st
 {
     size_t found = p->n_spares;
     for (size_t i = p->n_spares; i-- > 0;)
-        if (p->spares[i].cap > more_than && p->bytes + p->spares[i].cap <= p->max_bytes &&
+        if (p->spares[i].cap > more_than && p->spares[i].cap <= budget_left(p->budget) &&
             (found == p->n_spares || p->spares[found].cap < wanted))
             found = i;
-    if (found == p->n_spares)
+    if (found == p->n_spares || !budget_take(p->budget, p->spares[found].cap, 0))
         return false;
     *ret = (struct input){.buf = p->spares[found].buf, .cap = p->spares[found].cap};
     remove_spare(p, found);
@@ -102,17 +102,15 @@ static int move(struct input_pool *p, struct input *in, size_t cap, size_t wante
 {
     struct input to = {0};
     size_t len = in->len - in->at;
-    if (cap > INPUT_SMALL_BYTES && take_spare(p, in->cap, wanted, &to))
-        cap = to.cap;
-    else if (p->bytes + cap > p->max_bytes + in->cap)
+    bool is_spare = cap > INPUT_SMALL_BYTES && take_spare(p, in->cap, wanted, &to);
+    if (!is_spare && !budget_take(p->budget, cap, in->cap))
         return -ENOBUFS;
-    if (!to.buf)
+    if (!is_spare)
         to = (struct input){.buf = malloc(cap), .cap = cap};
     CHECK(to.buf);
     if (len > 0)
         memcpy(to.buf, in->buf + in->at, len);
     to.len = len;
-    p->bytes += cap;
     input_free(p, in);
     *in = to;
     return 0;
@@ -123,8 +121,8 @@ int input_room(struct input_pool *p, struct input *in)
     CHECK(in->next == in->at);
     size_t size = input_frame_size(in), len = in->len - in->at;
     if (in->cap == 0) {
-        size_t left = p->bytes < p->max_bytes ? p->max_bytes - p->bytes : 0;
-        size_t cap = left < INPUT_BULK_BYTES ? left : INPUT_BULK_BYTES;
+        uint64_t left = budget_left(p->budget);
+        size_t cap = left < INPUT_BULK_BYTES ? (size_t)left : INPUT_BULK_BYTES;
         return cap >= INPUT_SMALL_BYTES ? move(p, in, cap, 0) : -ENOBUFS;
     }
     bool fits = size <= in->cap && in->cap > INPUT_SMALL_BYTES;
@@ -153,9 +151,8 @@ void input_settle(struct input_pool *p, struct input *in)
         (void)!move(p, in, INPUT_SMALL_BYTES, 0); // it only becomes less
 }
 
-void input_take(struct input_pool *p, struct input *in)
+void input_take(struct input *in)
 {
     CHECK(in->at < in->next);
     in->at += size_at(in, in->at);
-    input_settle(p, in);
 }

@@ -2,35 +2,25 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/list.h"
 #include "base/map.h"
 #include "os/clock.h"
 #include "os/disk.h"
-#include "os/input.h"
-#include "os/net.h"
 #include "os/net_private.h"
 #include "os/socket.h"
 
-#define LISTENERS_MAX 256
-#define EVENTS_MAX 256
 // Accepted in one pass, so that a flood of connections does not hold up those that are open.
 #define ACCEPT_MAX 64
-// Read from one connection in one pass, for the same reason.
-#define READ_MAX_BYTES (1u << 20)
 #define IDLE_CHECK_MS 1000
 #define IDLE_WAIT_MAX_MS 60000
-// Input buffers are kept so long after the last input.
-#define SPARES_KEPT_MS 1000
 // How long accepting pauses when no descriptor is left and none of ours closes.
 #define ACCEPT_PAUSE_MS 1000
+
+static void take_news(struct worker *w, struct stream *s, enum news news);
 
 static uint64_t now_ms(struct net *n)
 {
@@ -45,17 +35,19 @@ struct net *net_new(const struct net_limits *limits, struct clock *c)
     signal(SIGPIPE, SIG_IGN);
     n->limits = *limits;
     n->input.max_bytes = limits->max_input_bytes;
+    n->output.max_bytes = limits->max_output_bytes;
     n->clock = c;
-    n->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    CHECK(n->epoll_fd >= 0);
+    n->worker = (struct worker){.epoll_fd = epoll_create1(EPOLL_CLOEXEC),
+                                .max_frame_bytes = limits->max_frame_bytes,
+                                .input.budget = &n->input,
+                                .output = &n->output,
+                                .tell = take_news};
+    CHECK(n->worker.epoll_fd >= 0);
     n->by_id = map_new();
-    list_init(&n->conns);
-    list_init(&n->ready);
-    list_init(&n->corked);
-    list_init(&n->dying);
-    list_init(&n->listeners);
-    list_init(&n->watches);
-    list_init(&n->gone);
+    struct list *const lists[] = {&n->conns, &n->ready,  &n->corked,    &n->shorts,  &n->leaving,
+                                  &n->dying, &n->buried, &n->listeners, &n->watches, &n->gone};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        list_init(lists[i]);
     n->next_conn = 1;
     n->next_listener = 1;
     return n;
@@ -71,274 +63,156 @@ size_t net_connections(const struct net *n)
     return n->n_conns;
 }
 
-static void epoll_set(struct net *n, struct slot *s, int op, uint32_t events)
-{
-    struct epoll_event e = {.events = events, .data.ptr = s};
-    CHECK(epoll_ctl(n->epoll_fd, op, s->fd, &e) == 0);
-}
-
-// ---- Output
-
-static bool has_output(const struct conn *c)
-{
-    return c->is_sending || c->is_corked;
-}
-
-static void out_free(struct net *n, struct conn *c)
-{
-    if (has_output(c))
-        n->output_bytes -= c->out.buf.cap;
-    if (c->is_sending)
-        for (size_t i = c->splice_at; i < c->out.n_splices; i++)
-            disk_close(c->out.splices[i].file);
-    kw_out_free(&c->out);
-    c->out = (struct kw_out){0};
-    c->is_sending = false;
-}
-
 static struct conn *conn_find(struct net *n, uint64_t id)
 {
     return map_get(n->by_id, key_u64(&id));
 }
 
-// Writes the buffer up to the next splice. 1: all of it is written, 0: the socket is full.
-static int flush_buf(struct conn *c)
+static struct conn *conn_at(struct list *node)
 {
-    bool has_splice = c->splice_at < c->out.n_splices;
-    size_t upto = has_splice ? c->out.splices[c->splice_at].at : c->out.buf.len;
-    while (c->out_at < upto) {
-        int flags = MSG_NOSIGNAL | (has_splice ? MSG_MORE : 0);
-        ssize_t sent = send(c->slot.fd, c->out.buf.ptr + c->out_at, upto - c->out_at, flags);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0)
-            return errno == EAGAIN ? 0 : -errno;
-        c->out_at += (size_t)sent;
-        c->sent_bytes += (uint64_t)sent;
-    }
-    return 1;
+    return (struct conn *)(void *)LIST_ITEM(node, struct slot, node);
 }
 
-static int flush_splice(struct conn *c)
+// ---- Orders: what the loop wants of a connection's socket
+
+static bool is_sending(const struct conn *c)
 {
-    struct kw_splice *s = &c->out.splices[c->splice_at];
-    while (c->splice_done < s->len) {
-        off_t at = (off_t)(s->file_pos + c->splice_done);
-        ssize_t sent = sendfile(c->slot.fd, disk_file_fd(s->file), &at, s->len - c->splice_done);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0)
-            return errno == EAGAIN ? 0 : -errno;
-        if (sent == 0) // the file is shorter than what was promised
-            return -EIO;
-        c->splice_done += (uint32_t)sent;
-        c->sent_bytes += (uint64_t)sent;
-    }
-    disk_close(s->file);
-    c->splice_at++;
-    c->splice_done = 0;
-    return 1;
+    return atomic_load_explicit(&c->s.sent_bytes, memory_order_acquire) != c->handed_bytes;
 }
 
-static int flush_all(struct conn *c)
+// What was answered and not handed over goes with it.
+static void give_order(struct net *n, struct conn *c, unsigned orders)
 {
-    for (;;) {
-        int done = flush_buf(c);
-        if (done <= 0)
-            return done;
-        if (c->splice_at == c->out.n_splices)
-            return 1;
-        done = flush_splice(c);
-        if (done <= 0)
-            return done;
-    }
+    stream_order(&n->worker, &c->s, &c->out, orders);
 }
 
 static void uncork(struct conn *c)
 {
     list_remove(&c->corked);
     c->is_corked = false;
-    c->is_sending = true;
+    c->handed_bytes = c->queued_bytes;
 }
 
 static void conn_die(struct net *n, struct conn *c, enum net_reason reason)
 {
     if (c->is_dying)
         return;
-    if (c->is_corked) {
-        // These would have left long ago.
-        uncork(c);
-        (void)flush_all(c);
-    }
+    uncork(c); // these would have left long ago
     c->is_dying = true;
     c->end.reason = reason;
     list_remove(&c->ready);
-    list_remove(&c->slot.node);
-    list_append(&n->dying, &c->slot.node);
+    list_remove(&c->waiting);
+    list_remove(&c->s.slot.node);
+    list_append(&n->leaving, &c->s.slot.node);
     map_remove(n->by_id, key_u64(&c->id));
+    give_order(n, c, ORDER_CLOSE);
 }
 
-// ---- Input
-
-// The length is checked as soon as it is known.
-static bool input_check(struct net *n, struct conn *c)
+// One that holds the most; the first of these.
+static struct conn *find_most(struct net *n, struct conn *most,
+                              size_t (*of)(const struct stream *s))
 {
-    size_t size = input_frame_size(&c->in);
-    if (size == 0 || size - 4 <= n->limits.max_frame_bytes)
-        return true;
-    c->end.frame_len = (int32_t)(uint32_t)(size - 4);
-    conn_die(n, c, NET_CLOSED_BAD_FRAME);
-    return false;
-}
-
-// Closes those that hold the most until there is room. False: the connection itself was one.
-static bool input_make_room(struct net *n, struct conn *c)
-{
-    while (input_room(&n->input, &c->in) < 0 && !c->is_dying) {
-        struct conn *most = c;
-        LIST_EACH (at, &n->conns) {
-            struct conn *other = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
-            if (other->in.cap > most->in.cap)
-                most = other;
-        }
-        conn_die(n, most, NET_CLOSED_FULL);
-        // A frame that is being worked on must stay until on_close().
-        if (most->n_open > 0)
-            input_write_off(&n->input, &most->in);
-        else
-            input_free(&n->input, &most->in);
+    LIST_EACH (at, &n->conns) {
+        struct conn *c = conn_at(at);
+        size_t bytes = of(&c->s);
+        if (bytes > (most ? of(&most->s) : 0))
+            most = c;
     }
-    return !c->is_dying;
+    return most;
 }
 
-static void conn_read(struct net *n, struct conn *c)
+static size_t held_bytes(const struct stream *s)
 {
-    size_t total = 0;
-    while (!input_has_frame(&c->in) && total < READ_MAX_BYTES) {
-        if (!input_make_room(n, c))
-            return;
-        size_t room = c->in.cap - c->in.len;
-        ssize_t got = recv(c->slot.fd, c->in.buf + c->in.len, room, 0);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0 && errno == EAGAIN)
-            break;
-        if (got <= 0) {
-            conn_die(n, c, got < 0 ? NET_CLOSED_ERROR : NET_CLOSED_BY_PEER);
-            return;
-        }
-        c->in.len += (size_t)got;
-        total += (size_t)got;
-        if (!input_check(n, c))
-            return;
-        if ((size_t)got < room && c->in.cap <= INPUT_BULK_BYTES) // that was all there is
-            break;
-    }
-    if (input_has_frame(&c->in) && list_is_empty(&c->ready))
-        list_append(&n->ready, &c->ready);
-    input_settle(&n->input, &c->in);
+    return atomic_load_explicit(&s->held_bytes, memory_order_relaxed);
 }
 
-// ---- What a connection waits for
-
-static bool can_read(const struct conn *c)
+static size_t unread_bytes(const struct stream *s)
 {
-    return c->n_open == 0 && !c->is_sending && !c->is_dying && list_is_empty(&c->ready);
+    return atomic_load_explicit(&s->unread_bytes, memory_order_relaxed);
 }
 
-static bool can_give(const struct net *n, const struct conn *c)
+// Closes the one that holds the most input; those that wait for room try again when it has ended.
+static void input_make_room(struct net *n, struct conn *c)
 {
-    return c->n_open < NET_OPEN_MAX && !c->is_sending && !c->is_dying && input_has_frame(&c->in) &&
-           input_frame_size(&c->in) - 4 <= n->limits.max_frame_bytes;
-}
-
-static void conn_arm(struct net *n, struct conn *c)
-{
-    if (c->is_dying)
+    list_append(&n->shorts, &c->waiting);
+    c->has_input = true;
+    if (n->n_full > 0)
         return;
-    uint32_t events = c->is_sending ? EPOLLOUT : 0;
-    // Input is no longer waited for only when some comes at the wrong time: most requests are
-    // answered before the next one is here.
-    if (can_read(c) || c->events & EPOLLIN)
-        events |= EPOLLIN;
-    if (!c->at_eof)
-        events |= EPOLLRDHUP;
-    if (events != c->events)
-        epoll_set(n, &c->slot, EPOLL_CTL_MOD, events);
-    c->events = events;
+    n->n_full++;
+    conn_die(n, find_most(n, c, held_bytes), NET_CLOSED_FULL);
 }
 
-// Another frame may come now.
-static void conn_next(struct net *n, struct conn *c)
+static void input_made_room(struct net *n, struct conn *full)
 {
-    // A frame that is too long closes the connection when those before it are answered.
-    if (c->n_open == 0 && !input_check(n, c))
-        return;
-    if (can_give(n, c) && list_is_empty(&c->ready))
-        list_append(&n->ready, &c->ready);
-    conn_arm(n, c);
-}
-
-static void conn_flush(struct net *n, struct conn *c)
-{
-    int done = flush_all(c);
-    if (done < 0) {
-        bool peer = done == -EPIPE || done == -ECONNRESET;
-        conn_die(n, c, peer ? NET_CLOSED_BY_PEER : NET_CLOSED_ERROR);
-    } else if (done == 1) {
-        out_free(n, c);
-        if (c->closes_after_send)
-            conn_die(n, c, NET_CLOSED_BY_US);
-        else
-            conn_next(n, c);
-    } else {
-        conn_arm(n, c);
+    n->n_full--;
+    // A frame that is being worked on must stay until on_close().
+    if (full->n_open > 0)
+        input_write_off(&n->worker.input, &full->s.in);
+    else
+        input_free(&n->worker.input, &full->s.in);
+    while (!list_is_empty(&n->shorts)) {
+        struct conn *c = LIST_ITEM(n->shorts.next, struct conn, waiting);
+        list_remove(&c->waiting);
+        c->has_input = false;
+        give_order(n, c, ORDER_READ);
     }
-}
-
-// What an answer of before has left unsent goes first.
-static void out_add(struct net *n, struct conn *c, struct kw_out *more)
-{
-    if (!has_output(c)) {
-        c->out = *more;
-        c->out_at = c->splice_at = 0;
-        c->splice_done = 0;
-    } else {
-        n->output_bytes -= c->out.buf.cap;
-        size_t cap = c->out.n_splices + more->n_splices + 1;
-        c->out.splices = realloc(c->out.splices, cap * sizeof *c->out.splices);
-        CHECK(c->out.splices);
-        for (size_t i = 0; i < more->n_splices; i++) {
-            struct kw_splice *s = &c->out.splices[c->out.n_splices++];
-            *s = more->splices[i];
-            s->at += c->out.buf.len;
-        }
-        c->out.cap_splices = cap;
-        buf_add(&c->out.buf, more->buf.ptr, more->buf.len);
-        kw_out_free(more);
-    }
-    n->output_bytes += c->out.buf.cap;
-    *more = (struct kw_out){0};
 }
 
 // Closes those whose answers take the most until there is room.
 static void output_make_room(struct net *n)
 {
-    while (n->limits.max_output_bytes && n->output_bytes > n->limits.max_output_bytes) {
-        struct conn *most = NULL;
-        LIST_EACH (at, &n->conns) {
-            struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
-            if (has_output(c) && (!most || c->out.buf.cap > most->out.buf.cap))
-                most = c;
-        }
+    while (n->output.max_bytes &&
+           budget_bytes(&n->output) > n->output.max_bytes + n->condemned_bytes) {
+        struct conn *most = find_most(n, NULL, unread_bytes);
         if (!most)
             return;
+        most->condemned_bytes = unread_bytes(&most->s);
+        n->condemned_bytes += most->condemned_bytes;
         conn_die(n, most, NET_CLOSED_UNREAD);
-        out_free(n, most);
     }
 }
 
-static uint64_t send_out(struct net *n, struct conn *c, struct kw_out *out, bool is_corked)
+// ---- What a connection waits for
+
+static bool has_good_frame(const struct net *n, const struct conn *c)
+{
+    return c->has_input && input_has_frame(&c->s.in) &&
+           input_frame_size(&c->s.in) - 4 <= n->limits.max_frame_bytes;
+}
+
+static bool can_give(const struct net *n, const struct conn *c)
+{
+    return c->n_open < NET_OPEN_MAX && !c->is_dying && !c->closes_after_send &&
+           has_good_frame(n, c) && !is_sending(c);
+}
+
+// Another frame may come now.
+static void conn_next(struct net *n, struct conn *c)
+{
+    if (c->is_dying || !c->has_input)
+        return;
+    if (can_give(n, c)) {
+        if (list_is_empty(&c->ready))
+            list_append(&n->ready, &c->ready);
+    } else if (has_good_frame(n, c)) {
+        if (is_sending(c) && !c->asked_to_tell) {
+            c->asked_to_tell = true;
+            give_order(n, c, ORDER_TELL);
+        }
+    } else if (c->n_open == 0 && !c->is_corked) {
+        c->has_input = false;
+        give_order(n, c, ORDER_READ);
+    }
+}
+
+static void hand_over(struct net *n, struct conn *c)
+{
+    uncork(c);
+    give_order(n, c, 0);
+    conn_next(n, c);
+}
+
+static uint64_t send_out(struct net *n, struct conn *c, struct kw_out *out, bool may_wait)
 {
     if (!c)
         return kw_out_clear(out), 0;
@@ -346,20 +220,19 @@ static uint64_t send_out(struct net *n, struct conn *c, struct kw_out *out, bool
     for (size_t i = 0; i < out->n_splices; i++)
         disk_file_ref(out->splices[i].file);
     c->queued_bytes += kw_out_total(out);
-    out_add(n, c, out);
+    budget_add(&n->output, out->buf.cap);
+    out_move(&n->output, &c->out, out);
     c->n_open--;
-    input_take(&n->input, &c->in);
+    input_take(&c->s.in);
     uint64_t end = c->queued_bytes;
-    if (is_corked && !c->is_sending && (c->n_open > 0 || input_has_frame(&c->in))) {
+    if (may_wait && !is_sending(c) && (c->n_open > 0 || input_has_frame(&c->s.in))) {
         c->is_corked = true;
         if (list_is_empty(&c->corked))
             list_append(&n->corked, &c->corked);
         conn_next(n, c);
-        return end;
+    } else {
+        hand_over(n, c);
     }
-    uncork(c);
-    conn_flush(n, c);
-    output_make_room(n);
     return end;
 }
 
@@ -375,12 +248,8 @@ uint64_t net_send_soon(struct net *n, uint64_t id, struct kw_out *out)
 
 static void flush_corked(struct net *n)
 {
-    LIST_EACH (at, &n->corked) {
-        struct conn *c = LIST_ITEM(at, struct conn, corked);
-        uncork(c);
-        conn_flush(n, c);
-    }
-    output_make_room(n);
+    while (!list_is_empty(&n->corked)) // another may be closed for one that is slow
+        hand_over(n, LIST_ITEM(n->corked.next, struct conn, corked));
 }
 
 void net_skip(struct net *n, uint64_t id)
@@ -390,7 +259,7 @@ void net_skip(struct net *n, uint64_t id)
         return;
     CHECK(c->n_open > 0);
     c->n_open--;
-    input_take(&n->input, &c->in);
+    input_take(&c->s.in);
     conn_next(n, c);
 }
 
@@ -404,10 +273,13 @@ void net_close(struct net *n, uint64_t id)
 void net_close_after_send(struct net *n, uint64_t id)
 {
     struct conn *c = conn_find(n, id);
-    if (c && c->is_sending)
+    if (c && is_sending(c)) {
         c->closes_after_send = true;
-    else if (c) // sends what is corked
+        list_remove(&c->ready);
+        give_order(n, c, ORDER_FINISH);
+    } else if (c) { // sends what is corked
         conn_die(n, c, NET_CLOSED_BY_US);
+    }
 }
 
 uint64_t net_queued(struct net *n, uint64_t id)
@@ -418,8 +290,70 @@ uint64_t net_queued(struct net *n, uint64_t id)
 
 bool net_is_sending(struct net *n, uint64_t id)
 {
-    const struct conn *c = conn_find(n, id);
-    return c && has_output(c);
+    struct conn *c = conn_find(n, id);
+    return c && (c->is_corked || is_sending(c));
+}
+
+// ---- News of a connection's socket
+
+// Once for each request that is being worked on.
+static void tell_eof(struct net *n, struct conn *c)
+{
+    if (!c->at_eof || c->n_open == 0 || c->was_told_eof || c->is_dying)
+        return;
+    c->was_told_eof = true;
+    n->handler.on_eof(n->handler.user, c->id);
+}
+
+static void conn_ended(struct net *n, struct conn *c)
+{
+    c->has_ended = true;
+    conn_die(n, c, c->s.end_reason);
+    list_remove(&c->s.slot.node);
+    list_append(&n->dying, &c->s.slot.node);
+    n->condemned_bytes -= c->condemned_bytes;
+    if (c->end.reason == NET_CLOSED_BAD_FRAME)
+        c->end.frame_len = c->s.end_frame_len;
+    if (c->end.reason == NET_CLOSED_FULL)
+        input_made_room(n, c);
+}
+
+static void hear(struct net *n, struct conn *c, enum news news)
+{
+    switch (news) {
+    case NEWS_FRAMES:
+        c->has_input = true;
+        if (!c->is_dying && list_is_empty(&c->ready))
+            list_append(&n->ready, &c->ready);
+        break;
+    case NEWS_SHORT:
+        if (!c->is_dying)
+            input_make_room(n, c);
+        break;
+    case NEWS_EOF:
+        c->at_eof = true;
+        tell_eof(n, c);
+        break;
+    case NEWS_SENT:
+        c->asked_to_tell = false;
+        conn_next(n, c);
+        break;
+    case NEWS_CROWDED:
+        output_make_room(n);
+        break;
+    case NEWS_ENDED:
+        conn_ended(n, c);
+        break;
+    case NEWS_GONE:
+        c->is_gone = true;
+        break;
+    }
+}
+
+static void take_news(struct worker *w, struct stream *s, enum news news)
+{
+    struct net *n = (struct net *)(void *)w;
+    hear(n, (struct conn *)(void *)s, news);
 }
 
 // ---- Opening and closing
@@ -432,8 +366,9 @@ static void conn_open(struct net *n, const struct listener *l, int fd,
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     struct conn *c = calloc(1, sizeof *c);
     CHECK(c);
-    c->slot = (struct slot){.kind = SLOT_CONN, .fd = fd};
+    c->s.slot = (struct slot){.kind = SLOT_CONN, .fd = fd};
     list_init(&c->ready);
+    list_init(&c->waiting);
     list_init(&c->corked);
     c->id = n->next_conn++;
     socket_peer(&c->peer, from, &c->peer.port);
@@ -445,11 +380,10 @@ static void conn_open(struct net *n, const struct listener *l, int fd,
         free(c);
         return;
     }
-    list_append(&n->conns, &c->slot.node);
+    list_append(&n->conns, &c->s.slot.node);
     map_put(n->by_id, key_u64(&c->id), c);
     n->n_conns++;
-    c->events = EPOLLIN | EPOLLRDHUP;
-    epoll_set(n, &c->slot, EPOLL_CTL_ADD, c->events);
+    give_order(n, c, ORDER_OPEN);
 }
 
 static void pause_accepting(struct net *n, bool on)
@@ -458,7 +392,7 @@ static void pause_accepting(struct net *n, bool on)
     n->resume_ms = on ? now_ms(n) + ACCEPT_PAUSE_MS : 0;
     LIST_EACH (at, &n->listeners) {
         struct slot *s = LIST_ITEM(at, struct slot, node);
-        epoll_set(n, s, EPOLL_CTL_MOD, on ? 0 : EPOLLIN);
+        epoll_set(n->worker.epoll_fd, s, EPOLL_CTL_MOD, on ? 0 : EPOLLIN);
     }
 }
 
@@ -488,23 +422,23 @@ static void listener_accept(struct net *n, struct listener *l)
 
 static void conn_reap(struct net *n, struct conn *c)
 {
-    c->end.sent_bytes = c->sent_bytes;
-    c->end.acked_bytes = socket_acked_bytes(c->slot.fd, c->sent_bytes);
+    int fd = c->s.slot.fd;
+    c->end.sent_bytes = atomic_load_explicit(&c->s.sent_bytes, memory_order_acquire);
+    c->end.acked_bytes = socket_acked_bytes(fd, c->end.sent_bytes);
     n->n_conns--;
     n->handler.on_close(n->handler.user, c->id, &c->end);
-    close(c->slot.fd);
-    c->slot.fd = -1;
-    out_free(n, c);
-    input_free(&n->input, &c->in);
-    list_append(&n->gone, &c->slot.node);
+    close(fd);
+    c->s.slot.fd = -1;
+    input_free(&n->worker.input, &c->s.in);
+    list_append(&n->buried, &c->s.slot.node);
 }
 
 static int reap_dying(struct net *n)
 {
     int count = 0;
     while (!list_is_empty(&n->dying)) {
-        struct conn *c = (struct conn *)(void *)LIST_ITEM(n->dying.next, struct slot, node);
-        list_remove(&c->slot.node);
+        struct conn *c = conn_at(n->dying.next);
+        list_remove(&c->s.slot.node);
         conn_reap(n, c);
         count++;
     }
@@ -515,6 +449,14 @@ static int reap_dying(struct net *n)
 
 static void free_gone(struct net *n)
 {
+    LIST_EACH (at, &n->buried) {
+        struct conn *c = conn_at(at);
+        if (!c->is_gone)
+            continue;
+        out_free(&n->output, &c->out, 0);
+        list_remove(at);
+        list_append(&n->gone, at);
+    }
     LIST_EACH (at, &n->gone) {
         list_remove(at);
         free(LIST_ITEM(at, struct slot, node)); // the slot is each one's first field
@@ -533,7 +475,7 @@ int net_listen(struct net *n, const char *host, uint16_t port, int *ret_listener
     l->slot = (struct slot){.kind = SLOT_LISTENER, .fd = fd};
     l->id = n->next_listener++;
     list_append(&n->listeners, &l->slot.node);
-    epoll_set(n, &l->slot, EPOLL_CTL_ADD, n->is_paused ? 0 : EPOLLIN);
+    epoll_set(n->worker.epoll_fd, &l->slot, EPOLL_CTL_ADD, n->is_paused ? 0 : EPOLLIN);
     *ret_listener = l->id;
     *ret_port = socket_local_port(fd);
     return 0;
@@ -562,7 +504,7 @@ int net_watch(struct net *n, int fd, uint32_t events, net_watch_fn *fn, void *ar
     CHECK(w);
     *w = (struct watch){.slot = {.kind = SLOT_WATCH, .fd = fd}, .fn = fn, .arg = arg};
     struct epoll_event e = {.events = events, .data.ptr = w};
-    if (epoll_ctl(n->epoll_fd, EPOLL_CTL_ADD, fd, &e) != 0) {
+    if (epoll_ctl(n->worker.epoll_fd, EPOLL_CTL_ADD, fd, &e) != 0) {
         int error = -errno;
         free(w);
         return error;
@@ -577,7 +519,7 @@ void net_unwatch(struct net *n, int fd)
         struct watch *w = (struct watch *)(void *)LIST_ITEM(at, struct slot, node);
         if (w->slot.fd != fd)
             continue;
-        epoll_ctl(n->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        epoll_ctl(n->worker.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
         w->fn = NULL;
         list_remove(&w->slot.node);
         list_append(&n->gone, &w->slot.node);
@@ -591,58 +533,27 @@ void net_free(struct net *n)
         return;
     LIST_EACH (at, &n->listeners)
         slot_close(n, LIST_ITEM(at, struct slot, node));
-    struct list *const both[] = {&n->conns, &n->dying};
-    for (size_t i = 0; i < 2; i++)
-        LIST_EACH (at, both[i]) {
-            struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
-            out_free(n, c);
-            input_free(&n->input, &c->in);
-            slot_close(n, &c->slot);
+    struct list *const lists[] = {&n->conns, &n->leaving, &n->dying, &n->buried};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        LIST_EACH (at, lists[i]) {
+            struct conn *c = conn_at(at);
+            out_free(&n->output, &c->s.out, c->s.splice_at);
+            out_free(&n->output, &c->out, 0);
+            input_free(&n->worker.input, &c->s.in);
+            slot_close(n, &c->s.slot);
         }
     LIST_EACH (at, &n->watches) {
         list_remove(at);
         list_append(&n->gone, at);
     }
     free_gone(n);
-    input_pool_trim(&n->input);
+    input_pool_trim(&n->worker.input);
     map_free(n->by_id);
-    close(n->epoll_fd);
+    close(n->worker.epoll_fd);
     free(n);
 }
 
 // ---- The loop
-
-// Once for each request that is being worked on.
-static void tell_eof(struct net *n, struct conn *c)
-{
-    if (!c->at_eof || c->n_open == 0 || c->was_told_eof || c->is_dying)
-        return;
-    c->was_told_eof = true;
-    n->handler.on_eof(n->handler.user, c->id);
-}
-
-static void conn_event(struct net *n, struct conn *c, uint32_t events)
-{
-    if (c->is_dying || c->slot.fd < 0)
-        return;
-    // Broken for good: what is unsent is lost, and what was being worked on has no one to tell.
-    if (events & (EPOLLERR | EPOLLHUP)) {
-        conn_die(n, c, events & EPOLLERR ? NET_CLOSED_ERROR : NET_CLOSED_BY_PEER);
-        return;
-    }
-    if (events & EPOLLRDHUP)
-        c->at_eof = true;
-    if (events & EPOLLOUT && c->is_sending)
-        conn_flush(n, c);
-    if (events & EPOLLIN) {
-        if (can_read(c))
-            conn_read(n, c);
-        else
-            epoll_set(n, &c->slot, EPOLL_CTL_MOD, c->events &= ~(uint32_t)EPOLLIN);
-    }
-    tell_eof(n, c);
-    conn_arm(n, c);
-}
 
 // What is there goes out together, as far as it is taken.
 static int give_frames(struct net *n, struct conn *c)
@@ -650,12 +561,12 @@ static int give_frames(struct net *n, struct conn *c)
     int count = 0;
     enum net_taken taken = NET_TAKEN_MORE;
     while (taken == NET_TAKEN_MORE && can_give(n, c) && count < NET_OPEN_MAX) {
-        struct bytes frame = input_give(&c->in);
+        struct bytes frame = input_give(&c->s.in);
         c->n_open++;
         taken = n->handler.on_frame(n->handler.user, c->id, frame);
         if (taken == NET_NOT_YET) {
             c->n_open--;
-            input_take_back(&c->in, frame);
+            input_take_back(&c->s.in, frame);
             CHECK(c->n_open > 0);
         } else {
             c->was_told_eof = false;
@@ -683,10 +594,9 @@ static int deliver_ready(struct net *n)
         struct conn *c = LIST_ITEM(now.next, struct conn, ready);
         list_remove(&c->ready);
         c->active_ms = now_ms(n);
-        list_remove(&c->slot.node);
-        list_append(&n->conns, &c->slot.node);
+        list_remove(&c->s.slot.node);
+        list_append(&n->conns, &c->s.slot.node);
         count += give_frames(n, c);
-        conn_arm(n, c);
         tell_eof(n, c);
     }
     return count;
@@ -699,7 +609,7 @@ static void close_idle(struct net *n)
         return;
     n->idle_check_ms = now + IDLE_CHECK_MS;
     LIST_EACH (at, &n->conns) {
-        struct conn *c = (struct conn *)(void *)LIST_ITEM(at, struct slot, node);
+        struct conn *c = conn_at(at);
         if (now - c->active_ms < n->limits.idle_ms)
             return;
         // One that is to be closed may have requests that get no answer any more.
@@ -713,7 +623,7 @@ static int until_idle_ms(struct net *n)
 {
     if (list_is_empty(&n->conns))
         return IDLE_CHECK_MS;
-    const struct conn *c = (struct conn *)(void *)LIST_ITEM(n->conns.next, struct slot, node);
+    const struct conn *c = conn_at(n->conns.next);
     uint64_t now = now_ms(n), due = c->active_ms + n->limits.idle_ms;
     if (c->n_open > 0 || due < now + IDLE_CHECK_MS)
         return IDLE_CHECK_MS;
@@ -729,7 +639,7 @@ static int wait_ms(struct net *n, int timeout_ms)
         most = ACCEPT_PAUSE_MS;
     else if (n->limits.idle_ms && n->n_conns > 0)
         most = until_idle_ms(n);
-    if (n->input.n_spares > 0 && (most < 0 || most > SPARES_KEPT_MS))
+    if (n->worker.input.n_spares > 0 && (most < 0 || most > SPARES_KEPT_MS))
         most = SPARES_KEPT_MS;
     if (most >= 0 && (timeout_ms < 0 || timeout_ms > most))
         return most;
@@ -740,7 +650,7 @@ static void handle_event(struct net *n, const struct epoll_event *e)
 {
     struct slot *s = e->data.ptr;
     if (s->kind == SLOT_CONN) {
-        conn_event(n, (struct conn *)(void *)s, e->events);
+        stream_event(&n->worker, (struct stream *)(void *)s, e->events);
     } else if (s->kind == SLOT_LISTENER) {
         if (s->fd >= 0 && !n->is_paused)
             listener_accept(n, (struct listener *)(void *)s);
@@ -756,11 +666,11 @@ int net_run_once(struct net *n, int timeout_ms)
     struct epoll_event events[EVENTS_MAX];
     flush_corked(n);
     int most_ms = wait_ms(n, timeout_ms);
-    int count = epoll_wait(n->epoll_fd, events, EVENTS_MAX, most_ms);
+    int count = epoll_wait(n->worker.epoll_fd, events, EVENTS_MAX, most_ms);
     if (count < 0)
         CHECK(errno == EINTR);
     if (count == 0 && most_ms > 0)
-        input_pool_trim(&n->input);
+        input_pool_trim(&n->worker.input);
     for (int i = 0; i < count; i++)
         handle_event(n, &events[i]);
     int handled = (count > 0 ? count : 0) + deliver_ready(n) + reap_dying(n);

@@ -1,24 +1,11 @@
 #pragma once
 // What net_linux.c keeps of each descriptor. Private to it.
 
-#include "base/list.h"
-#include "os/input.h"
-#include "os/net.h"
-
-enum slot_kind { SLOT_LISTENER, SLOT_CONN, SLOT_WATCH };
-
-// What an epoll event points to. Freed between passes only, so that no event of the same pass
-// finds it gone.
-struct slot {
-    struct list node;
-    enum slot_kind kind;
-    int fd; // -1: closed
-};
+#include "os/stream.h"
 
 struct listener {
     struct slot slot;
     int id;
-    bool is_paused;
 };
 
 struct watch {
@@ -27,36 +14,39 @@ struct watch {
     void *arg;
 };
 
+// What the loop knows of a connection; its socket is the stream's.
 struct conn {
-    struct slot slot;  // in net.conns, the longest idle first; or in net.dying
-    struct list ready; // in net.ready while a whole frame waits in `in`
+    struct stream s;     // its slot is in net.conns, the longest idle first; or in net.leaving ...
+    struct list ready;   // in net.ready while a whole frame waits in the input
+    struct list waiting; // in net.shorts while there is no room for its input
     uint64_t id;
     struct net_peer peer;
-    uint32_t events; // that epoll was told
     uint64_t active_ms;
 
-    struct input in;
+    bool has_input;  // the stream's `in` is ours: NEWS_FRAMES or NEWS_SHORT, no ORDER_READ yet
     unsigned n_open; // frames that were given out and are not answered
     bool at_eof;
     bool was_told_eof;
 
-    struct kw_out out; // being sent
-    size_t out_at;     // of the buffer
-    size_t splice_at;
-    uint32_t splice_done; // of the current splice
-    bool is_sending;
-    struct list corked; // in net.corked while `out` waits for the answers to come
+    struct kw_out out;  // answers that the stream was not given yet
+    struct list corked; // in net.corked while they wait for those to come
     bool is_corked;
+    bool asked_to_tell; // ORDER_TELL
     bool closes_after_send;
-    uint64_t queued_bytes;
-    uint64_t sent_bytes;
+    uint64_t queued_bytes; // by net_send()
+    uint64_t handed_bytes; // of these, with the stream, or about to be
 
-    bool is_dying;
+    bool is_dying;            // no longer in net.by_id
+    bool has_ended;           // NEWS_ENDED
+    bool is_gone;             // NEWS_GONE
+    uint64_t condemned_bytes; // NET_CLOSED_UNREAD: what its end will set free
     struct net_end end;
 };
 
 struct net {
-    int epoll_fd;
+    struct worker worker; // the loop as its own worker
+    struct budget input;
+    struct budget output;
     struct net_limits limits;
     struct clock *clock;
     struct net_handler handler;
@@ -64,16 +54,19 @@ struct net {
     struct list conns;
     struct list ready;
     struct list corked;
-    struct list dying;
+    struct list shorts;
+    struct list leaving; // were told to end
+    struct list dying;   // have ended, and nobody was told yet
+    struct list buried;  // on_close() was called, and the worker may still name them
     struct list listeners;
     struct list watches;
     struct list gone; // slots to free
     uint64_t next_conn;
     int next_listener;
     size_t n_conns;
-    struct input_pool input;
-    uint64_t output_bytes; // of all answers that are not wholly written
-    bool is_paused;        // no accepting
+    size_t n_full;            // NET_CLOSED_FULL that have not ended yet
+    uint64_t condemned_bytes; // of all that are to end as NET_CLOSED_UNREAD
+    bool is_paused;           // no accepting
     uint64_t resume_ms;
     uint64_t idle_check_ms;
 };
