@@ -667,13 +667,15 @@ int net_run_once(struct net *n, int timeout_ms)
     flush_corked(n);
     int most_ms = wait_ms(n, timeout_ms);
     int count = epoll_wait(n->worker.epoll_fd, events, EVENTS_MAX, most_ms);
-    if (count < 0)
-        CHECK(errno == EINTR);
+    // So it ends when the process was stopped (SIGSTOP): what came meanwhile is to be found.
+    while (count < 0 && errno == EINTR)
+        count = epoll_wait(n->worker.epoll_fd, events, EVENTS_MAX, 0);
+    CHECK(count >= 0);
     if (count == 0 && most_ms > 0)
         input_pool_trim(&n->worker.input);
     for (int i = 0; i < count; i++)
         handle_event(n, &events[i]);
-    int handled = (count > 0 ? count : 0) + deliver_ready(n) + reap_dying(n);
+    int handled = count + deliver_ready(n) + reap_dying(n);
     close_idle(n);
     if (n->is_paused && now_ms(n) >= n->resume_ms && n->n_conns < n->limits.max_connections)
         pause_accepting(n, false);
