@@ -51,12 +51,23 @@ void heap_set(struct heap *h, struct timer *t, uint64_t due_ms)
     heap_cancel(h, t);
     t->due_ms = due_ms;
     t->order = h->next_order++;
+    t->later_ms = 0;
     if (h->count == h->cap) {
         h->cap = h->cap ? h->cap * 2 : 16;
         h->items = realloc(h->items, h->cap * sizeof(struct timer *));
         CHECK(h->items);
     }
     sift_up(h, h->count++, t);
+}
+
+void heap_put_off(struct heap *h, struct timer *t, uint64_t due_ms)
+{
+    if (t->position == 0 || due_ms < t->due_ms) {
+        heap_set(h, t, due_ms);
+        return;
+    }
+    t->later_ms = due_ms;
+    t->later_order = h->next_order++;
 }
 
 void heap_cancel(struct heap *h, struct timer *t)
@@ -84,9 +95,17 @@ struct timer *heap_first(const struct heap *h)
 
 struct timer *heap_pop_due(struct heap *h, uint64_t now_ms)
 {
-    struct timer *t = heap_first(h);
-    if (!t || t->due_ms > now_ms)
-        return NULL;
-    heap_cancel(h, t);
-    return t;
+    struct timer *t;
+    while ((t = heap_first(h)) && t->due_ms <= now_ms) {
+        if (t->later_ms == 0) {
+            heap_cancel(h, t);
+            return t;
+        }
+        // Once each is where it belongs, the first is the one that plain setting would have fired.
+        t->due_ms = t->later_ms;
+        t->order = t->later_order;
+        t->later_ms = 0;
+        sift_down(h, 0, t);
+    }
+    return NULL;
 }

@@ -10,6 +10,8 @@ struct timer {
     uint64_t due_ms;
     uint64_t order;  // the heap's own
     size_t position; // index + 1; 0 when not set
+    // Put off until then; where it stands follows when it comes up.
+    uint64_t later_ms, later_order;
 };
 
 struct heap {
@@ -21,8 +23,11 @@ struct heap {
 
 void heap_free(struct heap *h);
 void heap_set(struct heap *h, struct timer *t, uint64_t due_ms); // sets or moves
-void heap_cancel(struct heap *h, struct timer *t);               // fine when not set
+// The same, for what is put off far more often than it fires: it costs next to nothing, and
+// heap_first() may show an earlier deadline than the true one.
+void heap_put_off(struct heap *h, struct timer *t, uint64_t due_ms);
+void heap_cancel(struct heap *h, struct timer *t); // fine when not set
 bool timer_is_set(const struct timer *t);
-struct timer *heap_first(const struct heap *h); // NULL when empty
+struct timer *heap_first(const struct heap *h); // NULL when empty; no later than what is due next
 // Takes the first timer due at or before now_ms; NULL when none.
 struct timer *heap_pop_due(struct heap *h, uint64_t now_ms);

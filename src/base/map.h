@@ -15,7 +15,8 @@ void *map_remove(struct map *m, struct bytes key);           // returns the valu
 size_t map_count(const struct map *m);
 
 // for (size_t it = 0; map_next(m, &it, &key, &value);) ...   Removing the current entry is fine,
-// inserting while iterating is not. Either out pointer may be NULL.
+// inserting while iterating is not. Either out pointer may be NULL. A key stays where it is until
+// the next insertion.
 bool map_next(const struct map *m, size_t *it, struct bytes *ret_key, void **ret_value);
 
 static inline struct bytes key_str(struct str s)

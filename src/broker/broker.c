@@ -494,6 +494,8 @@ static void housekeeping(struct broker *b)
     if (b->now_ms >= b->space_due_ms) {
         b->space_due_ms = b->now_ms + SPACE_CHECK_MS;
         b->was_used = false;
+        while (b->n_spare_arenas > ARENAS_KEPT)
+            arena_free(b->spare_arenas[--b->n_spare_arenas]);
         bool had = b->has_space;
         if (store_check_space(b->store) == 0)
             b->has_space = store_has_space(b->store);

@@ -235,10 +235,11 @@ static bool take_request(struct broker *b, struct channel *c, const struct reque
     uint64_t token = r->asker.token;
     r->body_bytes = body.len;
     r->body = arena_alloc(r->arena, kw_size_in_memory(r->api->request));
-    kw_init(r->api->request, r->body);
     const char *why = "";
     struct bytes rest = {0};
     int error = kw_decode_part(r->api->request, r->version, body, r->arena, r->body, &rest, &why);
+    if (error) // untouched by what could not be read
+        kw_init(r->api->request, r->body);
     if (error && !is_alone) {
         request_free(b, r);
         return false;

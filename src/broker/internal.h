@@ -29,7 +29,9 @@
 #define JOURNAL_COOKIE 0
 
 // Requests that are being worked on have an arena each, idle connections have none.
-#define ARENAS_SPARE_MAX 32
+// Those of a burst are kept for the next, and but for a few given back when it is over.
+#define ARENAS_SPARE_MAX 512
+#define ARENAS_KEPT 16
 
 struct listener_address {
     struct list node;

@@ -30,7 +30,8 @@ static const char help[] =
     "  -g, --group NAME           of commit and group (default tally-bench)\n"
     "  -m, --members N            of that group, a connection each (default 10)\n"
     "      --leave                group: then one member leaves, the others go on\n"
-    "      --hold                 connect: keep all open until standard input ends\n"
+    "      --hold                 connect: keep all open until standard input ends;\n"
+    "                             commit: say \"joined\" and \"committed\", and wait for a line\n"
     "      --keep                 do not delete the topic\n"
     "  -j, --json                 one JSON document\n"
     "\n"
@@ -311,8 +312,7 @@ static int run_kinds(struct options *o)
     if (!r)
         return cli_fail("bench", "out of memory");
     int status = CLI_FINE;
-    if (o->json)
-        printf("{\"results\":[");
+    const char *lead = "{\"results\":[";
     for (size_t i = 0; i < o->n_kinds && status == CLI_FINE; i++) {
         const struct kind *k = o->kinds[i];
         struct load_options load = o->load;
@@ -326,14 +326,14 @@ static int run_kinds(struct options *o)
         if (result < 0)
             status = cli_fail("bench", "%s: %s", k->name, why);
         else if (o->json) {
-            if (i > 0)
-                putchar(',');
+            fputs(lead, stdout);
+            lead = ",";
             json_result(k, r);
         } else
             text_result(k, r);
     }
     if (o->json)
-        printf("]}\n");
+        printf("%s]}\n", *lead == ',' ? "" : lead);
     free(r);
     return status;
 }

@@ -28,7 +28,9 @@ struct load_options {
     int32_t members;
     const char *group;
     bool rejoin; // group: one leaves, the others go on
-    bool hold;   // connect: wait for the end of standard input with everything open
+    // connect: wait for the end of standard input with everything open. commit: say "joined" before
+    // the first commit, "committed" after the last, and wait for a line each time.
+    bool hold;
     // Told about ten times a second; may be NULL.
     void (*progress)(void *arg, double seconds, int64_t done);
     void *arg;

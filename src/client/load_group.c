@@ -112,6 +112,18 @@ int load_group(const struct load_options *o, struct load_result *ret, char *why)
 
 // ---- Commits
 
+// Whoever measures takes what it needs and says so with a line.
+static void hold(const struct load *l, const char *what)
+{
+    if (!l->options->hold)
+        return;
+    puts(what);
+    fflush(stdout);
+    char c;
+    while (read(STDIN_FILENO, &c, 1) > 0 && c != '\n')
+        ;
+}
+
 static void commit(struct group_run *g, int32_t i, uint64_t now)
 {
     struct members *m = &g->members;
@@ -119,7 +131,7 @@ static void commit(struct group_run *g, int32_t i, uint64_t now)
     struct member *me = &m->of[i];
     struct offset_commit_request_partition p;
     offset_commit_request_partition_init(&p);
-    p.partition_index = i % l->topic.n_partitions;
+    p.partition_index = me->partition;
     p.committed_offset = me->offset++;
     p.committed_metadata = STR_EMPTY;
     struct offset_commit_request_topic topic;
@@ -178,6 +190,8 @@ static uint64_t commit_tick(struct load *l, uint64_t now)
     if (!g->commits && m->n_stable == m->n) {
         g->commits = true;
         *l->result = (struct load_result){0};
+        hold(l, "joined");
+        now = load_now_ns();
         l->start_ns = now;
         l->end_ns = now + (uint64_t)(l->options->seconds * 1e9);
     }
@@ -200,8 +214,10 @@ int load_commit(const struct load_options *o, struct load_result *ret, char *why
         g.version = load_version(&l, API_OFFSET_COMMIT, OFFSET_COMMIT_BY_NAME);
         result = load_run(&l, why);
     }
-    if (result == 0)
+    if (result == 0) {
+        hold(&l, "committed");
         members_leave_all(&g.members);
+    }
     if (l.client) {
         members_close(&g.members);
         load_end(&l);

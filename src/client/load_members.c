@@ -138,6 +138,17 @@ static void take_join(struct members *m, int32_t i, struct bytes frame)
         load_fail(l, -EREMOTEIO, "join group %s: %s", l->options->group, kerr_name(r.error_code));
 }
 
+static void take_assignment(struct members *m, int32_t i, struct bytes assignment)
+{
+    struct load *l = m->load;
+    struct consumer_protocol_assignment a;
+    int16_t version;
+    m->of[i].partition = i % l->topic.n_partitions;
+    if (consumer_assignment_read(assignment, l->scratch, &a, &version) == 0 &&
+        a.n_assigned_partitions > 0 && a.assigned_partitions[0].n_partitions > 0)
+        m->of[i].partition = a.assigned_partitions[0].partitions[0];
+}
+
 static void take_sync(struct members *m, int32_t i, struct bytes frame)
 {
     struct load *l = m->load;
@@ -154,6 +165,7 @@ static void take_sync(struct members *m, int32_t i, struct bytes frame)
         load_fail(l, -EREMOTEIO, "sync group %s: %s", l->options->group, kerr_name(r.error_code));
         return;
     }
+    take_assignment(m, i, r.assignment);
     me->state = MEMBER_STABLE;
     m->n_stable++;
     if (me->generation > m->generation)

@@ -18,6 +18,7 @@ struct member {
     uint64_t beat_ns;  // when the next heartbeat is due
     bool is_asking;    // a request is on its way
     int64_t offset;    // committed last
+    int32_t partition; // that it commits: the first that is its own, or any if none is
 };
 
 struct members {

@@ -82,7 +82,8 @@ void core_replayed(struct core *c);
 // now. clean: the broker had stopped in order (see ledger_restarted).
 void core_restore_done(struct core *c, uint64_t now_ms, int64_t wall_ms, bool clean);
 
-// When the next timer is due, the ledger's among them; UINT64_MAX when none is set.
+// When the next timer is due at the earliest, the ledger's among them; UINT64_MAX when none is set.
+// A session that was renewed may show its former end until then.
 uint64_t core_next_due_ms(const struct core *c);
 // Fires exactly one due timer. False when none was due (and nothing was done). The caller
 // commits the effects, then calls again.

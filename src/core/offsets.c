@@ -49,6 +49,14 @@ static void put(struct group *g, struct uuid topic_id, const struct committed *o
         map_put(g->offsets, key_uuid(&topic_id), to);
     }
     size_t len = metadata.len > 0 ? (size_t)metadata.len : 0;
+    struct committed *there = map_get(to->partitions, key_i32(&o->partition));
+    if (there && (size_t)there->metadata_len == len) {
+        *there = *o; // without the metadata, which stands behind it
+        there->metadata_len = (int32_t)len;
+        if (len > 0)
+            memcpy(there->metadata, metadata.ptr, len);
+        return;
+    }
     struct committed *copy = malloc(sizeof *copy + len);
     CHECK(copy);
     *copy = *o;

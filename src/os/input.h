@@ -15,6 +15,9 @@
 #define INPUT_BULK_BYTES (128u << 10)
 // The beginning of a frame that is still to come stays in a buffer of this size.
 #define INPUT_SMALL_BYTES 4096u
+// A request of this size waits for its answer in a buffer of its own: when a thousand wait at once,
+// they lie close together, and what was read into is still in the caches for the next connection.
+#define INPUT_TINY_BYTES 512u
 // Given back and kept for the next reader, and none of them longer than this: a frame of the
 // usual largest size. Freed when nothing happens.
 #define INPUT_SPARES_MAX 4

@@ -147,6 +147,8 @@ void input_settle(struct input_pool *p, struct input *in)
     size_t len = in->len - in->at;
     if (len == 0)
         input_free(p, in);
+    else if (len <= INPUT_TINY_BYTES && in->cap > INPUT_TINY_BYTES && input_has_frame(in))
+        (void)!move(p, in, INPUT_TINY_BYTES, 0); // it only becomes less
     else if (len <= INPUT_SMALL_BYTES && in->cap > INPUT_SMALL_BYTES && !input_has_frame(in))
         (void)!move(p, in, INPUT_SMALL_BYTES, 0); // it only becomes less
 }

@@ -279,7 +279,8 @@ static bool decode_tags(struct decoder *d, const struct kw_struct *s, uint8_t *o
     return d->r.bad ? truncated(d, &at) : true;
 }
 
-// Most fields are numbers: these do not leave decode_struct. False when the bytes are not there.
+// Most fields are numbers and strings: these do not leave decode_struct. False when the bytes are
+// not there.
 static inline bool decode_fixed(struct decoder *d, const struct kw_field *f, uint8_t *to)
 {
     const uint8_t *p = d->r.p;
@@ -309,6 +310,21 @@ static inline bool decode_fixed(struct decoder *d, const struct kw_field *f, uin
     return true;
 }
 
+// A string that is there, and not long in the compact form. False: it is anything else.
+static inline bool decode_short_string(struct decoder *d, struct str *to)
+{
+    const uint8_t *p = d->r.p;
+    size_t left = reader_left(&d->r), head = d->is_flexible ? 1 : 2, len;
+    if (left < head || p[0] >= 0x80 || (d->is_flexible && p[0] == 0))
+        return false;
+    len = d->is_flexible ? p[0] - 1u : (size_t)p[0] << 8 | p[1];
+    if (left - head < len)
+        return false;
+    d->r.p = p + head + len;
+    *to = (struct str){(const char *)(len > 0 ? p + head : nothing), (int32_t)len};
+    return true;
+}
+
 static bool decode_struct(struct decoder *d, const struct kw_struct *s, void *to,
                           const struct place *up)
 {
@@ -317,6 +333,9 @@ static bool decode_struct(struct decoder *d, const struct kw_struct *s, void *to
         const struct kw_field *f = &s->fields[i];
         if (f->versions >> d->version & 1) {
             if (f->fixed && decode_fixed(d, f, owner + f->offset))
+                continue;
+            if (f->kind == KW_STRING && !f->is_array &&
+                decode_short_string(d, (struct str *)(void *)(owner + f->offset)))
                 continue;
             if (!decode_field(d, f, owner, up))
                 return false;

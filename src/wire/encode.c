@@ -44,7 +44,7 @@ static void add_splice(struct kw_out *out, const struct kw_records *r)
         .at = out->buf.len, .file = r->file, .file_pos = r->file_pos, .len = (uint32_t)r->len};
 }
 
-static void write_length(struct encoder *e, int64_t n, bool is_short)
+static inline void write_length(struct encoder *e, int64_t n, bool is_short)
 {
     if (e->is_flexible)
         writer_uvarint(e->buf, (uint64_t)(n + 1));
@@ -62,7 +62,7 @@ static void write_null_length(struct encoder *e, const struct kw_field *f)
 
 // A string made of two that clients sent (client id and uuid, a name in a sentence) can pass what
 // the protocol carries. It is cut, at a whole character: nobody outside may stop the broker.
-static size_t string_length(const struct str *s)
+static inline size_t string_length(const struct str *s)
 {
     if (s->len <= INT16_MAX)
         return (size_t)s->len;
@@ -72,7 +72,7 @@ static size_t string_length(const struct str *s)
     return len;
 }
 
-static void encode_string(struct encoder *e, const struct kw_field *f, const struct str *s)
+static inline void encode_string(struct encoder *e, const struct kw_field *f, const struct str *s)
 {
     if (s->len < 0) {
         CHECK(f->nullable >> e->version & 1);
@@ -210,7 +210,7 @@ static void encode_tag(struct encoder *e, const struct kw_field *f, const uint8_
     writer_uvarint_at(e->buf->ptr + at, size);
 }
 
-// Most fields are numbers: these do not leave encode_struct.
+// Most fields are numbers and strings: these do not leave encode_struct.
 static inline void encode_fixed(struct encoder *e, uint8_t size, const uint8_t *from)
 {
     uint8_t *to = writer_room(e->buf, size);
@@ -245,6 +245,8 @@ static void encode_struct(struct encoder *e, const struct kw_struct *s, const vo
             continue;
         if (f->fixed)
             encode_fixed(e, f->fixed, owner + f->offset);
+        else if (f->kind == KW_STRING && !f->is_array)
+            encode_string(e, f, (const struct str *)(const void *)(owner + f->offset));
         else
             encode_field(e, f, owner);
     }

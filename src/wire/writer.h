@@ -86,6 +86,10 @@ static inline size_t writer_uvarint_size(uint64_t v)
 
 static inline void writer_uvarint(struct buf *b, uint64_t v)
 {
+    if (__builtin_expect(v < 0x80, 1)) { // nearly every length
+        writer_u8(b, (uint8_t)v);
+        return;
+    }
     uint8_t text[10];
     size_t n = writer_uvarint_at(text, v);
     memcpy(writer_room(b, n), text, n);

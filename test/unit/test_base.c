@@ -57,6 +57,34 @@ static void heap_fires_in_order_and_ties_by_setting(void **state)
     heap_free(&h);
 }
 
+// What is put off fires as if it had been set anew each time.
+static void heap_puts_off_without_changing_the_order(void **state)
+{
+    (void)state;
+    struct heap h = {0};
+    struct timer t[4] = {0};
+    heap_put_off(&h, &t[0], 10);
+    heap_put_off(&h, &t[1], 20);
+    heap_set(&h, &t[2], 30);
+    heap_put_off(&h, &t[0], 30);
+    heap_put_off(&h, &t[1], 25);
+    heap_put_off(&h, &t[1], 30);
+    heap_set(&h, &t[3], 30);
+    heap_put_off(&h, &t[2], 15); // sooner than it was
+    assert_true(heap_first(&h)->due_ms <= 15);
+    assert_null(heap_pop_due(&h, 14));
+    assert_ptr_equal(heap_pop_due(&h, 29), &t[2]);
+    assert_null(heap_pop_due(&h, 29));
+    heap_put_off(&h, &t[0], 40);
+    heap_set(&h, &t[0], 35); // what was put off before counts no more
+    assert_ptr_equal(heap_pop_due(&h, 30), &t[1]);
+    assert_ptr_equal(heap_pop_due(&h, 30), &t[3]);
+    assert_null(heap_pop_due(&h, 34));
+    assert_ptr_equal(heap_pop_due(&h, 35), &t[0]);
+    assert_null(heap_first(&h));
+    heap_free(&h);
+}
+
 static void arena_gives_zeroed_memory_after_reset(void **state)
 {
     (void)state;
@@ -89,6 +117,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map_keeps_order_of_insertion),
         cmocka_unit_test(heap_fires_in_order_and_ties_by_setting),
+        cmocka_unit_test(heap_puts_off_without_changing_the_order),
         cmocka_unit_test(arena_gives_zeroed_memory_after_reset),
         cmocka_unit_test(uuid_text_is_kafkas),
     };

@@ -332,8 +332,8 @@ void member_set_assignment(struct member *m, struct bytes assignment)
 
 void member_touch(const struct turn *t, struct member *m)
 {
-    heap_set(&t->core->timers, &m->session.node,
-             t->now_ms + (uint64_t)(m->session_timeout_ms > 0 ? m->session_timeout_ms : 0));
+    uint64_t timeout_ms = m->session_timeout_ms > 0 ? (uint64_t)m->session_timeout_ms : 0;
+    heap_put_off(&t->core->timers, &m->session.node, t->now_ms + timeout_ms);
 }
 
 void group_answered_late(struct core *c, struct str group, struct str member, uint64_t now_ms)
