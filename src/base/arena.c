@@ -117,6 +117,11 @@ char *arena_printf(struct arena *a, const char *format, ...)
     return text;
 }
 
+void arena_charge(struct arena *a, size_t size)
+{
+    a->total += size;
+}
+
 size_t arena_used(const struct arena *a)
 {
     return a->total;

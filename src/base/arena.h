@@ -16,3 +16,5 @@ struct str arena_str(struct arena *a, struct str s); // copy; null stays null; t
 struct bytes arena_bytes(struct arena *a, struct bytes b);
 char *arena_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 size_t arena_used(const struct arena *a);
+// Counts as used what is in it once and will be written out several times.
+void arena_charge(struct arena *a, size_t size);

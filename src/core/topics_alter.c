@@ -390,18 +390,91 @@ static void describe_one(const struct config_view *v, const struct config_def *d
     }
 }
 
-static bool is_asked(const struct describe_configs_request_resource *res, const char *name)
+// What one target has, in the order of the table. Shared by all resources of a request that have
+// the same: a resource may be named again and again, and most topics have no setting of their own.
+struct description {
+    struct describe_configs_response_config *configs;
+    const struct config_def **defs; // of each
+    int32_t n;
+    size_t bytes; // about what all of it takes in an answer
+};
+
+static size_t describe_bytes(const struct describe_configs_response_config *c)
 {
-    if (res->n_configuration_keys <= 0)
-        return true;
-    for (int32_t i = 0; i < res->n_configuration_keys; i++)
-        if (str_eq_c(res->configuration_keys[i], name))
-            return true;
-    return false;
+    size_t bytes = sizeof *c;
+    const struct str texts[] = {c->name, c->value, c->documentation};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        bytes += texts[i].len > 0 ? (size_t)texts[i].len : 0;
+    for (int32_t i = 0; i < c->n_synonyms; i++)
+        bytes += sizeof c->synonyms[i] + (size_t)c->synonyms[i].name.len +
+                 (size_t)c->synonyms[i].value.len;
+    return bytes;
+}
+
+static struct description *describe_target(const struct topics *ts, const struct target *t,
+                                           const struct describe_configs_request *req,
+                                           struct arena *a)
+{
+    struct config_view v = topics_broker_view(ts);
+    v.own = t->scope == CONFIG_SCOPE_BROKER ? NULL : t->own;
+    // The resource "" shows what was altered for all brokers and nothing else, as in Kafka.
+    bool only_altered = t->scope == CONFIG_SCOPE_BROKER && t->name.len <= 0;
+    if (only_altered)
+        v.dynamic = NULL;
+    const struct config_def *d;
+    size_t n = 0;
+    for (size_t it = 0; config_next(t->scope, &it);)
+        n++;
+    struct description *out = arena_alloc(a, sizeof *out);
+    out->configs = arena_array(a, n, sizeof *out->configs);
+    out->defs = arena_array(a, n, sizeof(struct config_def *));
+    for (size_t it = 0; (d = config_next(t->scope, &it));) {
+        if (only_altered && str_is_null(configs_get(ts->all_brokers, str_from(d->name))))
+            continue;
+        out->defs[out->n] = d;
+        describe_one(&v, d, t, req, a, &out->configs[out->n]);
+        out->bytes += describe_bytes(&out->configs[out->n++]);
+    }
+    return out;
+}
+
+static const struct description *description_of(const struct topics *ts, const struct target *t,
+                                                const struct describe_configs_request *req,
+                                                struct map *seen, struct arena *a)
+{
+    bool is_plain = t->scope != CONFIG_SCOPE_BROKER && configs_count(t->own) == 0;
+    struct bytes key = resource_key(t->type, is_plain ? STR_EMPTY : t->name, a);
+    struct description *d = map_get(seen, key);
+    if (!d) {
+        d = describe_target(ts, t, req, a);
+        map_put(seen, key, d);
+    }
+    return d;
+}
+
+// Those that are asked for, each once, however often they are named.
+static void pick(const struct description *d, const struct describe_configs_request_resource *res,
+                 struct arena *a, struct describe_configs_response_result *out)
+{
+    bool asked[CONFIG_COUNT] = {false};
+    int32_t n = 0;
+    for (int32_t i = 0; i < res->n_configuration_keys; i++) {
+        const struct config_def *def = config_def_find_str(res->configuration_keys[i]);
+        n += def && !asked[def - config_defs];
+        if (def)
+            asked[def - config_defs] = true;
+    }
+    out->configs = arena_array(a, (size_t)(n < d->n ? n : d->n), sizeof *out->configs);
+    for (int32_t i = 0; i < d->n; i++)
+        if (asked[d->defs[i] - config_defs]) {
+            out->configs[out->n_configs++] = d->configs[i];
+            arena_charge(a, describe_bytes(&d->configs[i]));
+        }
 }
 
 static void describe(const struct topics *ts, const struct describe_configs_request *req, int32_t i,
-                     struct arena *a, struct describe_configs_response_result *out)
+                     struct map *seen, struct arena *a,
+                     struct describe_configs_response_result *out)
 {
     const struct describe_configs_request_resource *res = &req->resources[i];
     describe_configs_response_result_init(out);
@@ -413,22 +486,14 @@ static void describe(const struct topics *ts, const struct describe_configs_requ
     out->error_message = why ? str_from(why) : STR_EMPTY;
     if (out->error_code != KERR_NONE)
         return;
-    struct config_view v = topics_broker_view(ts);
-    v.own = t.scope == CONFIG_SCOPE_BROKER ? NULL : t.own;
-    // The resource "" shows what was altered for all brokers and nothing else, as in Kafka.
-    bool only_altered = t.scope == CONFIG_SCOPE_BROKER && t.name.len <= 0;
-    if (only_altered)
-        v.dynamic = NULL;
-    const struct config_def *d;
-    size_t n = 0;
-    for (size_t it = 0; config_next(t.scope, &it);)
-        n++;
-    out->configs = arena_array(a, n, sizeof *out->configs);
-    out->n_configs = 0;
-    for (size_t it = 0; (d = config_next(t.scope, &it));)
-        if (is_asked(res, d->name) &&
-            (!only_altered || !str_is_null(configs_get(ts->all_brokers, str_from(d->name)))))
-            describe_one(&v, d, &t, req, a, &out->configs[out->n_configs++]);
+    const struct description *d = description_of(ts, &t, req, seen, a);
+    if (res->n_configuration_keys > 0) {
+        pick(d, res, a, out);
+        return;
+    }
+    out->configs = d->configs;
+    out->n_configs = d->n;
+    arena_charge(a, d->bytes);
 }
 
 void topics_decide_describe_configs(const struct topics *ts, const struct asker *a,
@@ -437,8 +502,10 @@ void topics_decide_describe_configs(const struct topics *ts, const struct asker 
     struct describe_configs_response *resp = effects_response(fx, &describe_configs_response_msg);
     int32_t n = req->n_resources > 0 ? req->n_resources : 0;
     resp->results = arena_array(fx->arena, (size_t)n, sizeof *resp->results);
+    struct map *seen = map_new();
     for (int32_t i = 0; i < n && arena_used(fx->arena) <= ANSWER_MAX_BYTES; i++)
-        describe(ts, req, i, fx->arena, &resp->results[resp->n_results++]);
+        describe(ts, req, i, seen, fx->arena, &resp->results[resp->n_results++]);
+    map_free(seen);
     effects_reply(fx, a->token, resp);
 }
 

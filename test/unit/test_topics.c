@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -394,6 +395,51 @@ static void settings_say_where_they_come_from(void **state)
     assert_int_equal(c->synonyms[2].source, CONFIG_FROM_DEFAULT);
 }
 
+// A request can name a topic as often as it fits in: what it has is put together once, and what the
+// answer would take is bounded all the same.
+static void settings_named_again_are_described_once(void **state)
+{
+    struct fixture *f = *state;
+    enum { OWN = 3, N = 400000 }; // the third has a setting of its own
+    create(f, "t", 1);
+    create(f, "u", 1);
+    create_with(f, "v", 1, 1, "retention.ms", "7");
+    struct str keys[] = {STR("retention.ms"), STR("no.such"), STR("retention.ms")};
+    struct str names[] = {STR("t"), STR("u"), STR("t"), STR("v")};
+    struct describe_configs_request_resource *res = calloc(N, sizeof *res);
+    assert_non_null(res);
+    for (size_t i = 0; i < N; i++)
+        res[i] = (struct describe_configs_request_resource){.resource_type = RESOURCE_TOPIC,
+                                                            .resource_name = names[i % 4],
+                                                            .n_configuration_keys = -1};
+    res[4].resource_type = RESOURCE_BROKER;
+    res[4].resource_name = STR("1");
+    res[7].configuration_keys = keys;
+    res[7].n_configuration_keys = 3;
+    struct describe_configs_request req = {.resources = res, .n_resources = 8};
+    struct asker a = asker(f, 4);
+    topics_decide_describe_configs(f->ts, &a, &req, &f->fx);
+    struct describe_configs_response *resp = commit(f);
+    assert_int_equal(resp->n_results, 8);
+    const struct describe_configs_response_result *r = resp->results;
+    assert_ptr_equal(r[1].configs, r[0].configs);
+    assert_ptr_equal(r[2].configs, r[0].configs);
+    assert_ptr_equal(r[6].configs, r[0].configs);
+    assert_ptr_not_equal(r[OWN].configs, r[0].configs);
+    assert_int_equal(r[OWN].n_configs, r[0].n_configs);
+    assert_ptr_not_equal(r[4].configs, r[0].configs);
+    assert_int_equal(r[7].n_configs, 1);
+    assert_true(str_eq_c(r[7].configs[0].value, "7"));
+
+    effects_init(&f->fx, f->arena);
+    req.n_resources = N;
+    topics_decide_describe_configs(f->ts, &a, &req, &f->fx);
+    resp = commit(f);
+    assert_true(resp->n_results < N);
+    assert_true(arena_used(f->arena) > ANSWER_MAX_BYTES); // so it is refused
+    free(res);
+}
+
 static int64_t next_producer_id(struct fixture *f)
 {
     struct init_producer_id_request req = {.transactional_id = STR_NULL};
@@ -553,6 +599,7 @@ int main(void)
         TEST(alterations_are_checked),
         TEST(alter_configs_replaces_all),
         TEST(settings_say_where_they_come_from),
+        TEST(settings_named_again_are_described_once),
         TEST(producer_ids_are_never_given_twice),
         TEST(a_snapshot_gives_the_state_again),
         TEST(the_offsets_topic_is_the_brokers_own),
