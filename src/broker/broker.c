@@ -127,6 +127,9 @@ static int open_partitions(struct broker *b)
                                        .topics = b->core->topics,
                                        .was_clean = b->start.was_clean,
                                        .power_lost = b->start.power_lost,
+                                       .repair = b->config.repair,
+                                       .repair_topics = b->config.repair_topics,
+                                       .n_repair_topics = b->config.n_repair_topics,
                                        .ctx = b,
                                        .commit = commit_of_partitions,
                                        .say = partitions_say,
@@ -171,9 +174,13 @@ static int recover(struct broker *b, char *ret_why, size_t why_cap)
     error = open_partitions(b);
     if (error) {
         bool is_damage = error == -EBADMSG || error == -ENOENT;
-        snprintf(ret_why, why_cap, "a partition of %s could not be opened: %s; see the log above%s",
-                 b->config.dir, is_damage ? "files are damaged or missing" : strerror(-error),
-                 is_damage ? ". Nothing was changed: put back what it names, from a copy" : "");
+        snprintf(
+            ret_why, why_cap, "a partition of %s could not be opened: %s; see the log above%s",
+            b->config.dir, is_damage ? "files are damaged or missing" : strerror(-error),
+            is_damage
+                ? ". Nothing was changed: put back what it names, from a copy, or let tally topic "
+                  "repair keep what is whole"
+                : "");
         return error;
     }
     error = is_looking ? 0 : store_ready(b->store);

@@ -17,6 +17,7 @@ struct disk;
 struct entropy;
 struct journal;
 struct ledger;
+struct log_repair;
 struct log_sink;
 struct net;
 struct partitions;
@@ -36,6 +37,9 @@ struct broker_config {
     const struct configs *fixed; // config file and --set, already checked
     bool accounting;             // --accounting
     bool clamp_replication;
+    struct log_repair *repair; // log.h: damaged logs are mended while they are opened; NULL: not
+    char **repair_topics;      // only of these; none: of all
+    int n_repair_topics;
     // Called once by broker_new() when the journal is replayed and nothing new is decided yet, for
     // tests that compare; NULL is fine.
     void (*on_replayed)(void *user, const struct core *core);

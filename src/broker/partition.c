@@ -83,7 +83,12 @@ void partition_was_read(struct partition *p, int error)
                        "%s: the index of segment %020" PRId64 " was damaged or missing,"
                        " made anew",
                        log_dir(p->log), rebuilt);
-    if (error < 0 && !p->is_unreadable)
+    if (error == -EBADMSG && !p->is_unreadable)
+        partitions_say(p->set, true,
+                       "%s: is damaged and cannot be read there; tally topic repair, while this "
+                       "broker is stopped, keeps what is whole",
+                       log_dir(p->log));
+    else if (error < 0 && !p->is_unreadable)
         partitions_say(p->set, true, "%s: cannot be read: %s", log_dir(p->log), strerror(-error));
     p->is_unreadable = error < 0;
 }

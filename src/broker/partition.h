@@ -24,6 +24,9 @@ struct partitions_config {
     struct topics *topics;
     bool was_clean; // how the last run ended: store.h
     bool power_lost;
+    struct log_repair *repair; // as in struct broker_config
+    char **repair_topics;
+    int n_repair_topics;
     struct siphash_key hash; // of keys while a log is compacted; a secret, or zeros
     void *ctx;               // of the functions below
     // Journals the records and applies them to the core at once. Returns the journal position, or

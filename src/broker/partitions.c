@@ -260,6 +260,14 @@ static struct partition *partition_new(struct partitions *ps, const struct topic
     return p;
 }
 
+static struct log_repair *repair_of(const struct partitions *ps, const struct topic *t)
+{
+    bool is_named = ps->config.n_repair_topics == 0;
+    for (int i = 0; i < ps->config.n_repair_topics; i++)
+        is_named = is_named || str_eq(t->name, str_from(ps->config.repair_topics[i]));
+    return is_named && !ps->is_started ? ps->config.repair : NULL;
+}
+
 static int partition_open(struct partitions *ps, const struct topic *t, int32_t index,
                           struct effects *fx, int64_t wall_ms)
 {
@@ -279,6 +287,7 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
         .leader_epoch = tp->leader_epoch,
         .reserved_upto = tp->reserved_upto,
         .synced = tp->synced,
+        .repair = repair_of(ps, t),
     };
     if (ps->config.store)
         args.mark = store_log_mark(ps->config.store, t->name, index);

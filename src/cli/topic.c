@@ -26,6 +26,7 @@ static const char help[] =
     "       tally topic delete NAME...\n"
     "       tally topic export DIR [NAME]... [--data DIR]\n"
     "       tally topic import DIR [NAME]... [--data DIR] [--set NAME=VALUE]...\n"
+    "       tally topic repair [NAME]... [--data DIR]\n"
     "\n"
     "export and import copy topics to and from a data directory of Apache Kafka (its log.dirs), "
     "all\n"
@@ -33,10 +34,17 @@ static const char help[] =
     "filled;\n"
     "one that is imported keeps its records for ever unless retention.ms is set.\n"
     "\n"
+    "repair is for damaged files that a stopped broker does not start with, or could not read: it "
+    "reads\n"
+    "every batch, keeps what is whole at its offsets, names the offsets that are lost, and leaves "
+    "the\n"
+    "segments as they were beside the new ones, as *.log.damaged. A copy put back is better.\n"
+    "\n"
     "  -b, --bootstrap HOST:PORT   any Kafka-protocol cluster (default 127.0.0.1:9092)\n"
     "  -p, --partitions N          create: how many (default 1); alter: the new total\n"
     "  -s, --set NAME=VALUE        a topic setting, by Kafka's name\n"
-    "      --data DIR              export, import: tally's data directory (default ./tally-data)\n"
+    "      --data DIR              export, import, repair: tally's data directory (default "
+    "./tally-data)\n"
     "\n"
     "examples:\n"
     "  tally topic create orders --partitions 3 --set retention.ms=86400000\n"
@@ -319,6 +327,11 @@ static int run(const char *action, struct client *c, const struct options *o, st
 
 static int copy(const char *action, const struct options *o)
 {
+    if (!strcmp(action, "repair") && o->n_configs)
+        return cli_fail("topic", "repair: --set is for what is made; see import");
+    if (!strcmp(action, "repair"))
+        return cli_topic_repair(
+            &(struct topic_copy){.data = o->data, .names = o->names, .n_names = o->n_names});
     if (o->n_names == 0)
         return cli_fail("topic", "%s: which directory? give Apache Kafka's log.dirs", action);
     const struct topic_copy what = {.data = o->data,
@@ -336,7 +349,7 @@ static int copy(const char *action, const struct options *o)
 int cli_topic(int argc, char **argv)
 {
     static const char *const actions[] = {"create", "list",   "describe", "alter",
-                                          "delete", "export", "import"};
+                                          "delete", "export", "import",   "repair"};
     struct options o;
     int status = parse(argc, argv, &o);
     if (status)
@@ -346,11 +359,12 @@ int cli_topic(int argc, char **argv)
     for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++)
         known = known || !strcmp(action, actions[i]);
     if (!known)
-        return cli_fail("topic",
-                        "say create, list, describe, alter, delete, export or import (see --help)");
+        return cli_fail(
+            "topic",
+            "say create, list, describe, alter, delete, export, import or repair (see --help)");
     o.names++;
     o.n_names--;
-    if (!strcmp(action, "export") || !strcmp(action, "import"))
+    if (!strcmp(action, "export") || !strcmp(action, "import") || !strcmp(action, "repair"))
         return copy(action, &o);
     if (o.n_names == 0 && strcmp(action, "list") != 0)
         return cli_fail("topic", "%s which topic? give its name", action);

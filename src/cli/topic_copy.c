@@ -34,6 +34,8 @@ struct home {
     struct configs *configs;
     struct broker *broker;
     struct arena *arena;
+    struct log_repair *repair; // with these names; NULL: none
+    const struct topic_copy *repair_what;
 };
 
 static void home_close(struct home *h)
@@ -93,7 +95,12 @@ static int home_open(struct home *h, const char *data, bool is_read_only)
                                    .log = h->log,
                                    .dir = data,
                                    .fixed = h->configs,
-                                   .accounting = true};
+                                   .accounting = true,
+                                   .repair = h->repair};
+    if (h->repair) {
+        config.repair_topics = h->repair_what->names;
+        config.n_repair_topics = h->repair_what->n_names;
+    }
     char why[WHY_MAX];
     error = broker_new(&config, &h->broker, why, sizeof why);
     return error ? cli_fail("topic", "%s%s", why, error == -EBUSY ? "; stop that broker first" : "")
@@ -133,13 +140,18 @@ static int export_one(struct home *h, const struct topic *t, const char *dir)
     return CLI_FINE;
 }
 
+static int check_names(struct home *h, const struct topic_copy *o)
+{
+    for (int i = 0; i < o->n_names; i++)
+        if (!topics_by_name(broker_topics(h->broker), str_from(o->names[i])))
+            return cli_fail("topic", "no topic \"%s\" in %s", o->names[i], o->data);
+    return CLI_FINE;
+}
+
 static int export_all(struct home *h, const struct topic_copy *o)
 {
     const struct topics *ts = broker_topics(h->broker);
-    int status = CLI_FINE;
-    for (int i = 0; i < o->n_names; i++)
-        if (!topics_by_name(ts, str_from(o->names[i])))
-            return cli_fail("topic", "no topic \"%s\" in %s", o->names[i], o->data);
+    int status = check_names(h, o);
     for (int i = 0; i < o->n_names && status == CLI_FINE; i++)
         status = export_one(h, topics_by_name(ts, str_from(o->names[i])), o->dir);
     const struct topic *t;
@@ -306,6 +318,36 @@ int cli_topic_import(const struct topic_copy *o)
     }
     if (status == CLI_FINE)
         status = import_checked(&h, o, names, n);
+    home_close(&h);
+    return status;
+}
+
+// Mending.
+
+static void say_place(void *ctx, const char *line)
+{
+    (void)ctx;
+    puts(line);
+}
+
+int cli_topic_repair(const struct topic_copy *o)
+{
+    struct log_repair plan = {.say = say_place};
+    struct home h = {.arena = arena_new(), .repair = &plan, .repair_what = o};
+    int status = home_open(&h, o->data, false);
+    if (status == CLI_FINE)
+        status = check_names(&h, o);
+    if (h.broker) {
+        int stopped = home_stop(&h);
+        status = status == CLI_FINE ? stopped : status;
+    }
+    if (status == CLI_FINE && plan.n_places == 0)
+        puts("every batch was read and is whole: nothing was repaired");
+    else if (status == CLI_FINE)
+        printf("repaired %zu place%s, %" PRId64 " offset%s lost; the segments as they were are "
+               "kept as *.log.damaged\n",
+               plan.n_places, plan.n_places == 1 ? "" : "s", plan.lost_offsets,
+               plan.lost_offsets == 1 ? " is" : "s are");
     home_close(&h);
     return status;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// tally topic export and import: topics of a stopped broker's data directory, to and from one of
-// Apache Kafka.
+// tally topic export, import and repair: topics of a stopped broker's data directory; the first two
+// to and from one of Apache Kafka.
 
 #include "client/client.h"
 
@@ -15,3 +15,5 @@ struct topic_copy {
 
 int cli_topic_export(const struct topic_copy *o);
 int cli_topic_import(const struct topic_copy *o);
+// Mends the damaged logs of a stopped broker; dir is not used.
+int cli_topic_repair(const struct topic_copy *o);

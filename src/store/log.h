@@ -48,6 +48,15 @@ struct log_mark {
     uint64_t bytes;        // of all segments; 0: not told, by an older version
 };
 
+// For a log that is damaged: what is whole in it is kept, and empty batches say which offsets are
+// lost. The segments as they were stay beside, as BASE.log.damaged. All batches are read.
+struct log_repair {
+    void (*say)(void *ctx, const char *line); // one for each place
+    void *ctx;
+    size_t n_places;
+    int64_t lost_offsets; // offsets that held records, or may have
+};
+
 struct log_open {
     struct disk *disk;    // borrowed
     struct files *files;  // borrowed, shared with other logs; NULL: no bound on what is open
@@ -63,6 +72,7 @@ struct log_open {
     int64_t synced;       // known to have been durable: damage below is no torn write; 0 is safe
     int64_t log_start;    // the highest start the journal was told; 0: none
     int32_t leader_epoch; // the newest the journal was told; 0: none
+    struct log_repair *repair; // NULL: none; not on a disk that only reads
 };
 
 struct log_report {

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define METADATA_MAX_BYTES 4096
+#define TOPIC_ID_CHARS 22
+#define NEARLY_CHARS 4
 #define PRODUCERS_MAX_BYTES (PRODUCERS_MAX * 200ull + 4096)
 
 void log_path(const struct log *l, const char *name, char ret_path[SEGMENT_PATH_BYTES])
@@ -70,9 +72,19 @@ int log_write_metadata(struct log *l, struct disk_file **ret_file)
     return r;
 }
 
+// Two topics have hardly a character of their ids in common: one that is nearly ours was ours, and
+// a bit of it flipped.
+static bool is_nearly(const char *found, const char *id)
+{
+    int n_others = 0;
+    for (size_t i = 0; i < TOPIC_ID_CHARS; i++)
+        n_others += found[i] != id[i];
+    return n_others <= NEARLY_CHARS;
+}
+
 int log_read_metadata(struct log *l, bool *ret_is_other, bool *ret_is_missing)
 {
-    char path[SEGMENT_PATH_BYTES], id[23], found[23] = "";
+    char path[SEGMENT_PATH_BYTES], id[TOPIC_ID_CHARS + 1], found[TOPIC_ID_CHARS + 1] = "";
     uuid_text(l->topic_id, id);
     log_path(l, METADATA_FILE, path);
     struct arena *a = arena_new();
@@ -81,9 +93,10 @@ int log_read_metadata(struct log *l, bool *ret_is_other, bool *ret_is_missing)
     // Only a whole id names another topic; a torn file is one we were just making.
     bool is_whole = r == 0 &&
                     sscanf((const char *)content.ptr, "version: 0\ntopic_id: %22s", found) == 1 &&
-                    strlen(found) == 22;
-    *ret_is_missing = !is_whole;
-    *ret_is_other = is_whole && strcmp(found, id) != 0;
+                    strlen(found) == TOPIC_ID_CHARS;
+    bool is_same = is_whole && strcmp(found, id) == 0;
+    *ret_is_other = is_whole && !is_nearly(found, id);
+    *ret_is_missing = !is_same && !*ret_is_other;
     arena_free(a);
     return r == -ENOENT || r == -EFBIG ? 0 : r;
 }

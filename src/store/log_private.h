@@ -114,6 +114,10 @@ MUST_USE int log_clean_recover(struct log *l, int64_t log_start, char *ret_text,
 // stop.
 MUST_USE int log_clean_finish(struct log *l);
 
+// log_repair.c. Before the segments are listed; offsets below durable were there.
+MUST_USE int log_repair(struct log *l, const struct log_open *args, int64_t durable, char *ret_text,
+                        size_t size);
+
 // log_files.c: the small files beside the segments.
 void log_path(const struct log *l, const char *name, char ret_path[SEGMENT_PATH_BYTES]);
 MUST_USE int log_write_producers(struct log *l);

@@ -73,6 +73,19 @@ int log_remove_dir(struct disk *d, const char *dir)
     return r == -ENOENT ? 0 : r;
 }
 
+// A topic that was deleted may have left a directory of this name, before anything of this one was
+// written to it. Only a lost power may bring its id back, as long as nothing here was durable.
+static int check_other(struct opening *o)
+{
+    const struct log_open *args = o->args;
+    if (args->synced == 0 && (args->reserved_upto == 0 || args->power_lost))
+        return 0;
+    return say(o, -EBADMSG,
+               "%s/" METADATA_FILE ": names another topic, though records of this one were "
+               "written: damaged, or of another directory",
+               o->l->dir);
+}
+
 // On a read-only disk: no directory yet, or that of a deleted topic, is a log that is still empty.
 static int dir_look(struct opening *o, bool is_there)
 {
@@ -80,6 +93,8 @@ static int dir_look(struct opening *o, bool is_there)
     int r = 0;
     if (is_there)
         r = log_read_metadata(o->l, &is_other, &is_missing);
+    if (r == 0 && is_other)
+        r = check_other(o);
     o->is_new = !is_there || is_other;
     return say_io(o, r, "cannot be read");
 }
@@ -89,7 +104,7 @@ static int dir_open(struct opening *o)
     struct log *l = o->l;
     struct disk_stat st;
     int r = disk_stat(l->disk, l->dir, &st);
-    if (r == -ENOENT && o->args->reserved_upto > 0 && !o->args->power_lost)
+    if (r == -ENOENT && o->args->reserved_upto > 0 && !o->args->power_lost && !o->args->repair)
         return say(o, r, "%s: missing, though records were written to it: half copied?", l->dir);
     if ((r == 0 || r == -ENOENT) && disk_is_read_only(l->disk))
         return dir_look(o, r == 0);
@@ -104,6 +119,8 @@ static int dir_open(struct opening *o)
     bool is_other, is_missing;
     if (r == 0)
         r = log_read_metadata(l, &is_other, &is_missing);
+    if (r == 0 && is_other)
+        r = check_other(o);
     if (r < 0)
         return say_io(o, r, "cannot be opened");
     if (is_other) {
@@ -111,6 +128,8 @@ static int dir_open(struct opening *o)
         r = dir_empty(l->disk, l->dir);
         o->is_new = true;
     }
+    if (is_missing && !o->is_new && o->args->reserved_upto > 0)
+        say(o, 0, "%s/" METADATA_FILE ": missing or damaged, and written anew", l->dir);
     struct disk_file *f = NULL;
     if (r == 0 && (is_other || is_missing)) {
         r = log_write_metadata(l, &f);
@@ -132,6 +151,12 @@ static int load_epochs(struct opening *o)
         epochs_free(&l->epochs);
         epochs_add(&l->epochs, 0, 0, 0);
         return 0;
+    }
+    if ((r == -ENOENT || r == -EBADMSG) && o->args->repair) {
+        epochs_free(&l->epochs);
+        epochs_add(&l->epochs, o->args->leader_epoch, 0, 0);
+        l->has_epochs_file = true;
+        return say_io(o, epochs_store(&l->epochs, l->disk, l->dir), "epochs cannot be written");
     }
     if (r == -ENOENT || r == -EBADMSG)
         return say(o, r, "%s/%s: %s, though epoch %" PRId32 " has begun", l->dir, EPOCHS_FILE,
@@ -622,11 +647,16 @@ static int open_all(struct opening *o)
     if (r == 0)
         r = log_clean_recover(l, gone_upto(o), o->report->text, sizeof o->report->text);
     read_checkpoint(o);
+    if (r == 0 && o->args->repair) {
+        r = log_repair(l, o->args, o->durable, o->report->text, sizeof o->report->text);
+        read_checkpoint(o);
+    }
     if (r == 0 && is_there)
         r = list_segments(o);
     if (r < 0)
         return r;
-    const struct log_mark *mark = o->args->was_clean && !o->is_new ? o->args->mark : NULL;
+    bool is_as_left = o->args->was_clean && !o->is_new && !o->args->repair;
+    const struct log_mark *mark = is_as_left ? o->args->mark : NULL;
     if (l->n_segments == 0)
         r = open_nothing(o);
     else

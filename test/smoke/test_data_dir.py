@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 
 from test_serve import PATIENCE_S, TALLY, Server, make_topic, frame, receive, run_all, string
 
@@ -236,6 +237,60 @@ def test_an_older_segment_cut_or_missing():
                             else "")
                     path.write_bytes(good)
             serves(data)
+
+
+def repair(data, *names):
+    return subprocess.run([TALLY, "topic", "repair", *names, "--data", data], text=True,
+                          capture_output=True, timeout=PATIENCE_S)
+
+
+def test_a_damaged_log_is_repaired():
+    """And the one that is whole is left alone; so is the record behind the damage."""
+    now = int(time.time() * 1000)
+    with filled(is_clean=False, times=(now, now, now)) as data:
+        path = pathlib.Path(data, "t-0", "0" * 20 + ".log")
+        content = bytearray(path.read_bytes())
+        size = len(content) // 3
+        content[size + 62] ^= 1
+        path.write_bytes(content)
+        path.with_name("checkpoint").unlink(missing_ok=True)
+        said = refused(data, path.name, f"byte {size} (offset 1)", "tally topic repair")
+        assert "from a copy" in said, said
+        done = repair(data, "u")
+        assert done.returncode == 2 and path.name in done.stderr, done
+        assert path.read_bytes() == content and not path.with_suffix(".log.damaged").exists()
+        done = repair(data, "t")
+        assert done.returncode == 0, done
+        assert f"{path}: byte {size}: {size} bytes are damaged, offsets 1 to 1 are lost" in \
+            done.stdout and "1 offset is lost" in done.stdout, done
+        assert path.with_suffix(".log.damaged").read_bytes() == content
+        assert path.read_bytes()[:size] == content[:size]
+        assert path.read_bytes()[-size:] == content[-size:]
+        done = repair(data)
+        assert done.returncode == 0 and "nothing was repaired" in done.stdout, done
+        serves(data)
+
+
+def test_a_partition_moved_away_begins_anew():
+    now = int(time.time() * 1000)
+    with filled(times=(now, now)) as data:
+        shutil.move(pathlib.Path(data, "t-0"), pathlib.Path(data).parent / "away")
+        refused(data, "t-0", "missing", "tally topic repair")
+        done = repair(data)
+        assert done.returncode == 0 and "offsets 0 to 1 are lost" in done.stdout, done
+        serves(data)
+
+
+def test_a_damaged_journal_is_not_repaired():
+    with filled(is_clean=False) as data:
+        [path] = pathlib.Path(data, "__tally_journal").glob("*.journal")
+        content = bytearray(path.read_bytes())
+        content[40] ^= 1
+        path.write_bytes(content)
+        before = tree(data)
+        done = repair(data)
+        assert done.returncode == 2 and path.name in done.stderr and not done.stdout, done
+        assert tree(data) == before
 
 
 def test_a_journal_shorter_than_it_was_left():

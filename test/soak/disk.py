@@ -12,6 +12,7 @@ import errno
 import os
 import pathlib
 import random
+import re
 import shutil
 import socket
 import struct
@@ -271,7 +272,7 @@ def one_flip(run, original, dice, written):
         words = str(e)
         check(name in words or where.split("/")[0] in words,
               f"{where}: the broker stops without naming it: {words[-300:]!r}")
-        return "refused"
+        return "refused; " + repaired(run, data, where, written)
     finally:
         run.stop()
     for o, v in got.items():
@@ -286,7 +287,30 @@ def one_flip(run, original, dice, written):
                                         "nobody says so")
         check(offset == 5, f"{where}: committed is {offset}")
         return "whole"
-    return "said while reading"
+    return "said while reading; " + repaired(run, data, where, written)
+
+
+def repaired(run, data, where, written):
+    """What is whole of the records is kept, and what is not is named."""
+    done = subprocess.run([run.broker.tally, "topic", "repair", "--data", data],
+                          capture_output=True, text=True)
+    if not where.startswith("t-"):
+        check(done.returncode == 2, f"{where}: repair says {done.stdout}")
+        return "no repair"
+    check(done.returncode == 0, f"{where}: cannot be repaired: {done.stderr[-500:]}")
+    lost = set()
+    for first, last in re.findall(r"offsets (\d+) to (\d+) are lost", done.stdout):
+        lost |= set(range(int(first), int(last) + 1))
+    try:
+        run.start()
+        got, error = run.read("t")
+        check(error is None and committed(run) == 5, f"{where}: {error}, {committed(run)}")
+    finally:
+        run.stop()
+    check(set(got) == set(written) - lost and len(lost & set(written)) < len(written) // 2 and
+          all(written[o] == v for o, v in got.items()),
+          f"{where}: {len(got)} of {len(written)} records, {len(lost)} lost")
+    return "repaired"
 
 
 def committed(run, topic="t"):

@@ -484,7 +484,7 @@ static void another_topics_rest_is_removed(void **unused)
     struct log *l = opened(&args);
     append(l, &(struct batch_spec){.count = 10});
     log_close(l);
-    args.topic_id.b[0] = 8;
+    memset(args.topic_id.b, 8, sizeof args.topic_id.b);
     l = opened(&args);
     assert_non_null(strstr(report.text, "deleted topic"));
     assert_int_equal(log_end(l), 0);
@@ -494,6 +494,53 @@ static void another_topics_rest_is_removed(void **unused)
     args.reserved_upto = 10;
     assert_int_equal(log_open(&args, &l, &report), -ENOENT);
     assert_non_null(strstr(report.text, "half copied"));
+    disk_free(d);
+}
+
+// A bit that flips in the name of the owner is no reason to throw its records away.
+static void a_damaged_owner_is_no_other_topic(void **unused)
+{
+    (void)unused;
+    char path[] = "/t-0/partition.metadata";
+    struct disk_stat st = {.size = 1};
+    for (uint64_t bit = 0; bit < st.size * 8; bit++) {
+        struct disk *d = disk_sim_new(1);
+        struct log_open args = args_of(d);
+        struct log *l = opened(&args);
+        append(l, &(struct batch_spec){.count = 10});
+        log_close(l);
+        assert_int_equal(disk_stat(d, path, &st), 0);
+        assert_int_equal(disk_sim_flip_bit(d, path, bit / 8, (unsigned)(bit % 8)), 0);
+        args.reserved_upto = 10;
+        args.power_lost = bit % 3 == 0;
+        l = opened(&args);
+        assert_true(bit / 8 < 25 || args.power_lost || strstr(report.text, "written anew"));
+        assert_true(log_end(l) >= 10 && log_bytes(l) > 0);
+        log_close(l);
+        disk_free(d);
+    }
+}
+
+static void another_owner_of_written_records_is_refused(void **unused)
+{
+    (void)unused;
+    struct disk *d = disk_sim_new(1);
+    struct log_open args = args_of(d);
+    struct log *l = opened(&args);
+    append(l, &(struct batch_spec){.count = 10});
+    log_close(l);
+    struct uuid own = args.topic_id;
+    memset(args.topic_id.b, 8, sizeof args.topic_id.b);
+    args.reserved_upto = 10;
+    assert_int_equal(log_open(&args, &l, &report), -EBADMSG);
+    assert_non_null(strstr(report.text, "names another topic"));
+    args.power_lost = true;
+    args.synced = 3;
+    assert_int_equal(log_open(&args, &l, &report), -EBADMSG);
+    args.topic_id = own;
+    l = opened(&args);
+    assert_true(log_bytes(l) > 0);
+    log_close(l);
     disk_free(d);
 }
 
@@ -528,6 +575,8 @@ int main(void)
         cmocka_unit_test(rolls_by_time),
         cmocka_unit_test(epoch_ends_are_answered_as_kafka_does),
         cmocka_unit_test(another_topics_rest_is_removed),
+        cmocka_unit_test(a_damaged_owner_is_no_other_topic),
+        cmocka_unit_test(another_owner_of_written_records_is_refused),
         cmocka_unit_test(reservations_are_asked_for_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
