@@ -455,7 +455,9 @@ int broker_timeout_ms(struct broker *b)
         return 0;
     if (partitions_has_work(b->partitions) || b->sync_passes > 0)
         return 0;
-    uint64_t due = next_due_ms(b);
+    uint64_t due = next_due_ms(b), projection = offsets_topic_due_ms(b->offsets);
+    if (projection < due)
+        due = projection;
     if (b->phase == PHASE_DRAINING && b->cut_ms < due)
         due = b->cut_ms;
     uint64_t now = clock_now_ms(b->config.clock);
@@ -608,8 +610,10 @@ static int close_store(struct broker *b)
         error = commit_snapshot(b);
     bool offsets_whole = false;
     if (!error) {
-        offsets_topic_step(b->offsets);
-        partitions_flush(b->partitions, b->wall_ms);
+        do {
+            offsets_topic_step(b->offsets, true);
+            partitions_flush(b->partitions, b->wall_ms);
+        } while (!b->failure && offsets_topic_due_ms(b->offsets) != UINT64_MAX);
         offsets_whole = offsets_topic_is_whole(b->offsets);
         offsets_topic_free(b->offsets);
         b->offsets = NULL;
@@ -667,7 +671,7 @@ void broker_step(struct broker *b, bool input_was_empty)
         housekeeping(b);
     }
     if (!b->failure) {
-        offsets_topic_step(b->offsets);
+        offsets_topic_step(b->offsets, false);
         flush_logs(b, input_was_empty);
         dispatch_fire_woken(b);
         if (b->phase != PHASE_CLOSING) {

@@ -153,8 +153,9 @@ void dispatch_fire_woken(struct broker *b);
 struct offsets_topic *offsets_topic_new(struct broker *b);
 void offsets_topic_free(struct offsets_topic *o); // NULL is fine; before the partitions
 void offsets_topic_add(struct offsets_topic *o, const struct kw_message *type, const void *record);
-void offsets_topic_step(struct offsets_topic *o);           // once a pass
-bool offsets_topic_is_whole(const struct offsets_topic *o); // all was appended
+uint64_t offsets_topic_due_ms(const struct offsets_topic *o); // UINT64_MAX: nothing can be written
+void offsets_topic_step(struct offsets_topic *o, bool at_once); // once a pass
+bool offsets_topic_is_whole(const struct offsets_topic *o);     // all was appended
 
 // commit.c
 void commit_hold(struct broker *b,

@@ -6,6 +6,9 @@
 
 #include <stdlib.h>
 
+// What is committed again and again is written so often, with the last offset there was. The first
+// after a pause is written at once.
+#define WRITE_EVERY_MS 100
 // Batches under way; more wait in the projection.
 #define APPENDS_MAX 64
 
@@ -14,6 +17,7 @@ struct offsets_topic {
     struct offsets_projection *projection;
     struct list pending; // struct pending
     size_t n_pending;
+    uint64_t due_ms; // no sooner is more written
     bool has_failed; // something is missing in the topic: it will be made anew
 };
 
@@ -91,11 +95,20 @@ static void append_batch(struct offsets_topic *o, const struct topic *t, int32_t
     partition_append(p, &n->append);
 }
 
-void offsets_topic_step(struct offsets_topic *o)
+uint64_t offsets_topic_due_ms(const struct offsets_topic *o)
 {
+    bool has_work = o && offsets_projection_has_news(o->projection) && o->n_pending < APPENDS_MAX;
+    return has_work ? o->due_ms : UINT64_MAX;
+}
+
+void offsets_topic_step(struct offsets_topic *o, bool at_once)
+{
+    struct broker *b = o->broker;
+    if (!offsets_projection_has_news(o->projection) || (b->now_ms < o->due_ms && !at_once))
+        return;
     int32_t partition, n;
     struct bytes batch;
-    while (!o->broker->failure && o->n_pending < APPENDS_MAX &&
+    while (!b->failure && o->n_pending < APPENDS_MAX &&
            offsets_projection_next(o->projection, &partition, &batch, &n)) {
         if (!find_topic(o))
             make_topic(o);
@@ -105,6 +118,8 @@ void offsets_topic_step(struct offsets_topic *o)
         else
             o->has_failed = true;
     }
+    if (!offsets_projection_has_news(o->projection))
+        o->due_ms = b->now_ms + WRITE_EVERY_MS;
 }
 
 struct offsets_topic *offsets_topic_new(struct broker *b)
@@ -153,5 +168,5 @@ void offsets_topic_free(struct offsets_topic *o)
 
 bool offsets_topic_is_whole(const struct offsets_topic *o)
 {
-    return !o->has_failed && o->n_pending == 0;
+    return !o->has_failed && o->n_pending == 0 && !offsets_projection_has_news(o->projection);
 }

@@ -3,8 +3,8 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "schema.h"
-#include "store/pack.h"
 #include "wire/batch.h"
+#include "wire/writer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,8 +27,19 @@ enum {
 
 // What was written for a group, so that it can be taken back.
 struct group {
-    struct map *offset_keys; // encoded keys; the values say nothing
+    struct map *offset_keys; // encoded key -> struct held, or the group where nothing is held
     bool has_metadata;
+};
+
+// An offset that is to be written: only the last one of each key, since nobody can have seen those
+// before it.
+struct held {
+    struct list in_dirty;
+    struct group *group;
+    int64_t wall_ms;
+    int32_t partition;
+    size_t key_len, value_len, value_cap;
+    uint8_t bytes[]; // the key, and behind it the value
 };
 
 struct ready {
@@ -40,7 +51,9 @@ struct ready {
 struct offsets_projection {
     struct map *groups;
     struct batch_builder builders[OFFSETS_PARTITIONS];
+    struct list dirty;        // struct held
     struct list queue;        // struct ready
+    bool has_news;            // something is to be handed out
     struct ready *handed_out; // freed with the next call
     struct buf key, value;    // scratch
 };
@@ -51,6 +64,7 @@ struct offsets_projection *offsets_projection_new(void)
     CHECK(p);
     p->groups = map_new();
     list_init(&p->queue);
+    list_init(&p->dirty);
     for (size_t i = 0; i < OFFSETS_PARTITIONS; i++)
         batch_builder_start(&p->builders[i], &batch_options_default);
     return p;
@@ -78,6 +92,8 @@ void offsets_projection_free(struct offsets_projection *p)
     for (size_t it = 0; map_next(p->groups, &it, NULL, &g);)
         group_free(g);
     map_free(p->groups);
+    LIST_EACH (node, &p->dirty)
+        free(LIST_ITEM(node, struct held, in_dirty));
     LIST_EACH (node, &p->queue)
         ready_free(LIST_ITEM(node, struct ready, in_queue));
     ready_free(p->handed_out);
@@ -125,33 +141,18 @@ int32_t offsets_partition(struct str group_id)
     return (h == INT32_MIN ? 0 : h < 0 ? -h : h) % OFFSETS_PARTITIONS;
 }
 
-static void put_i16(struct buf *b, int16_t v)
-{
-    pack_u16(buf_extend(b, 2), (uint16_t)v);
-}
-
-static void put_i32(struct buf *b, int32_t v)
-{
-    pack_u32(buf_extend(b, 4), (uint32_t)v);
-}
-
-static void put_i64(struct buf *b, int64_t v)
-{
-    pack_u64(buf_extend(b, 8), (uint64_t)v);
-}
-
 static void put_str(struct buf *b, struct str s)
 {
     // A length of 16 bits is all the format has; the wire has no longer names either.
     int16_t len = s.len > INT16_MAX ? INT16_MAX : (int16_t)s.len;
-    put_i16(b, len);
+    writer_i16(b, len);
     if (len > 0)
         buf_add(b, s.ptr, (size_t)len);
 }
 
 static void put_bytes(struct buf *b, struct bytes v)
 {
-    put_i32(b, (int32_t)v.len);
+    writer_i32(b, (int32_t)v.len);
     if (v.len)
         buf_add(b, v.ptr, v.len);
 }
@@ -174,15 +175,74 @@ static void finish(struct offsets_projection *p, int32_t partition)
     list_append(&p->queue, &r->in_queue);
 }
 
-// Adds one record; a NULL value takes the key back.
-static void put(struct offsets_projection *p, struct str group_id, int64_t wall_ms,
-                struct bytes key, const struct buf *value)
+static void put(struct offsets_projection *p, int32_t partition, int64_t wall_ms, struct bytes key,
+                struct bytes value)
 {
-    int32_t partition = offsets_partition(group_id);
-    struct bytes v = value ? (struct bytes){value->ptr, value->len} : (struct bytes){NULL, 0};
-    batch_builder_add(&p->builders[partition], wall_ms, key, v, NULL, 0);
+    p->has_news = true;
+    batch_builder_add(&p->builders[partition], wall_ms, key, value, NULL, 0);
     if (batch_builder_size(&p->builders[partition]) >= BATCH_SOFT_BYTES)
         finish(p, partition);
+}
+
+static struct bytes key_of(const struct held *h)
+{
+    return (struct bytes){h->bytes, h->key_len};
+}
+
+static void held_free(struct held *h)
+{
+    list_remove(&h->in_dirty);
+    free(h);
+}
+
+static struct held *held_new(struct offsets_projection *p, struct group *g, struct bytes key,
+                             size_t value_cap)
+{
+    struct held *h = malloc(sizeof *h + key.len + value_cap);
+    CHECK(h);
+    *h = (struct held){.group = g, .key_len = key.len, .value_cap = value_cap};
+    memcpy(h->bytes, key.ptr, key.len);
+    list_append(&p->dirty, &h->in_dirty);
+    map_put(g->offset_keys, key, h);
+    return h;
+}
+
+static void hold(struct offsets_projection *p, struct group *g, int32_t partition, int64_t wall_ms,
+                 struct bytes key, const struct buf *value)
+{
+    void *there = map_get(g->offset_keys, key);
+    struct held *h = there != g ? there : NULL;
+    if (h && value->len > h->value_cap) {
+        held_free(h);
+        h = NULL;
+    }
+    if (!h)
+        h = held_new(p, g, key, value->len);
+    p->has_news = true;
+    h->partition = partition;
+    h->wall_ms = wall_ms;
+    h->value_len = value->len;
+    memcpy(h->bytes + h->key_len, value->ptr, value->len);
+}
+
+// Whatever is held for the key is overtaken.
+static void take_back(struct offsets_projection *p, struct str group_id, int64_t wall_ms,
+                      struct bytes key, struct group *g, void *there)
+{
+    put(p, offsets_partition(group_id), wall_ms, key, (struct bytes){NULL, 0});
+    if (there != g)
+        held_free(there);
+}
+
+static void put_held(struct offsets_projection *p)
+{
+    while (!list_is_empty(&p->dirty)) {
+        struct held *h = LIST_ITEM(p->dirty.next, struct held, in_dirty);
+        put(p, h->partition, h->wall_ms, key_of(h),
+            (struct bytes){h->bytes + h->key_len, h->value_len});
+        map_put(h->group->offset_keys, key_of(h), h->group);
+        held_free(h);
+    }
 }
 
 static struct group *group_of(struct offsets_projection *p, struct str group_id)
@@ -201,17 +261,17 @@ static struct bytes offset_key(struct offsets_projection *p, struct str group_id
                                int32_t partition)
 {
     buf_clear(&p->key);
-    put_i16(&p->key, KEY_OFFSET);
+    writer_i16(&p->key, KEY_OFFSET);
     put_str(&p->key, group_id);
     put_str(&p->key, topic);
-    put_i32(&p->key, partition);
+    writer_i32(&p->key, partition);
     return (struct bytes){p->key.ptr, p->key.len};
 }
 
 static struct bytes group_key(struct offsets_projection *p, struct str group_id)
 {
     buf_clear(&p->key);
-    put_i16(&p->key, KEY_GROUP);
+    writer_i16(&p->key, KEY_GROUP);
     put_str(&p->key, group_id);
     return (struct bytes){p->key.ptr, p->key.len};
 }
@@ -219,6 +279,7 @@ static struct bytes group_key(struct offsets_projection *p, struct str group_id)
 static void add_committed(struct offsets_projection *p, const struct offsets_committed_record *r)
 {
     struct group *g = group_of(p, r->group_id);
+    int32_t partition = offsets_partition(r->group_id);
     for (int32_t i = 0; i < r->n_topics; i++) {
         const struct offsets_committed_record_topic *t = &r->topics[i];
         for (int32_t k = 0; k < t->n_partitions; k++) {
@@ -226,16 +287,15 @@ static void add_committed(struct offsets_projection *p, const struct offsets_com
             struct bytes key = offset_key(p, r->group_id, t->name, o->partition_index);
             struct buf *v = &p->value;
             buf_clear(v);
-            put_i16(v, r->expire_ms >= 0 ? VALUE_OFFSET_EXPIRING : VALUE_OFFSET);
-            put_i64(v, o->committed_offset);
+            writer_i16(v, r->expire_ms >= 0 ? VALUE_OFFSET_EXPIRING : VALUE_OFFSET);
+            writer_i64(v, o->committed_offset);
             if (r->expire_ms < 0)
-                put_i32(v, o->leader_epoch);
+                writer_i32(v, o->leader_epoch);
             put_str(v, never_null(o->metadata));
-            put_i64(v, r->wall_ms);
+            writer_i64(v, r->wall_ms);
             if (r->expire_ms >= 0)
-                put_i64(v, r->expire_ms);
-            put(p, r->group_id, r->wall_ms, key, v);
-            map_put(g->offset_keys, key, g);
+                writer_i64(v, r->expire_ms);
+            hold(p, g, partition, r->wall_ms, key, v);
         }
     }
 }
@@ -248,8 +308,9 @@ static void add_removed_offsets(struct offsets_projection *p,
         const struct offsets_removed_record_topic *t = &r->topics[i];
         for (int32_t k = 0; k < t->n_partitions; k++) {
             struct bytes key = offset_key(p, r->group_id, t->name, t->partitions[k]);
-            if (map_remove(g->offset_keys, key))
-                put(p, r->group_id, r->wall_ms, key, NULL);
+            void *there = map_remove(g->offset_keys, key);
+            if (there)
+                take_back(p, r->group_id, r->wall_ms, key, g, there);
         }
     }
 }
@@ -258,25 +319,26 @@ static void add_generation(struct offsets_projection *p, const struct group_gene
 {
     struct buf *v = &p->value;
     buf_clear(v);
-    put_i16(v, VALUE_GROUP);
+    writer_i16(v, VALUE_GROUP);
     put_str(v, never_null(r->protocol_type));
-    put_i32(v, r->generation);
+    writer_i32(v, r->generation);
     put_str(v, r->protocol_name);
     put_str(v, r->leader);
-    put_i64(v, r->wall_ms);
-    put_i32(v, r->n_members > 0 ? r->n_members : 0);
+    writer_i64(v, r->wall_ms);
+    writer_i32(v, r->n_members > 0 ? r->n_members : 0);
     for (int32_t i = 0; i < r->n_members; i++) {
         const struct group_generation_record_member *m = &r->members[i];
         put_str(v, m->member_id);
         put_str(v, m->instance_id);
         put_str(v, m->client_id);
         put_str(v, m->client_host);
-        put_i32(v, m->rebalance_timeout_ms);
-        put_i32(v, m->session_timeout_ms);
+        writer_i32(v, m->rebalance_timeout_ms);
+        writer_i32(v, m->session_timeout_ms);
         put_bytes(v, m->subscription);
         put_bytes(v, m->assignment);
     }
-    put(p, r->group_id, r->wall_ms, group_key(p, r->group_id), v);
+    put(p, offsets_partition(r->group_id), r->wall_ms, group_key(p, r->group_id),
+        (struct bytes){v->ptr, v->len});
     group_of(p, r->group_id)->has_metadata = true;
 }
 
@@ -286,10 +348,12 @@ static void add_removed_group(struct offsets_projection *p, const struct group_r
     if (!g)
         return;
     struct bytes key;
-    for (size_t it = 0; map_next(g->offset_keys, &it, &key, NULL);)
-        put(p, r->group_id, r->wall_ms, key, NULL);
+    void *there;
+    for (size_t it = 0; map_next(g->offset_keys, &it, &key, &there);)
+        take_back(p, r->group_id, r->wall_ms, key, g, there);
     if (g->has_metadata)
-        put(p, r->group_id, r->wall_ms, group_key(p, r->group_id), NULL);
+        put(p, offsets_partition(r->group_id), r->wall_ms, group_key(p, r->group_id),
+            (struct bytes){NULL, 0});
     group_free(g);
 }
 
@@ -306,16 +370,25 @@ void offsets_projection_add(struct offsets_projection *p, const struct kw_messag
         add_removed_group(p, record);
 }
 
+bool offsets_projection_has_news(const struct offsets_projection *p)
+{
+    return p->has_news;
+}
+
 bool offsets_projection_next(struct offsets_projection *p, int32_t *ret_partition,
                              struct bytes *ret_batch, int32_t *ret_records)
 {
     ready_free(p->handed_out);
     p->handed_out = NULL;
-    if (list_is_empty(&p->queue))
+    if (list_is_empty(&p->queue)) {
+        put_held(p);
         for (int32_t i = 0; i < OFFSETS_PARTITIONS; i++)
             finish(p, i);
-    if (list_is_empty(&p->queue))
+    }
+    if (list_is_empty(&p->queue)) {
+        p->has_news = false;
         return false;
+    }
     struct ready *r = LIST_ITEM(p->queue.next, struct ready, in_queue);
     list_remove(&r->in_queue);
     p->handed_out = r;

@@ -26,6 +26,8 @@ int32_t offsets_partition(struct str group_id);
 // Takes what a record of schema/records_group.kw changes; others are passed over.
 void offsets_projection_add(struct offsets_projection *p, const struct kw_message *type,
                             const void *record);
+// An offset that is committed again before it was handed out takes the place of the former one.
+bool offsets_projection_has_news(const struct offsets_projection *p);
 // Hands out one batch to append to that partition, valid until the next call of any function here.
 // False when everything was handed out.
 bool offsets_projection_next(struct offsets_projection *p, int32_t *ret_partition,

@@ -136,6 +136,45 @@ static void records_are_written_in_kafkas_format(void **unused)
     offsets_projection_free(p);
 }
 
+// Of what was committed several times before it was handed out only the last is written.
+static void the_last_offset_of_each_key_is_written(void **unused)
+{
+    (void)unused;
+    const char *last = "3 00010001670002747400000001=0003000000000000004500000000"
+                       "00036d6d6d0000000000000006\n";
+    struct offsets_projection *p = offsets_projection_new();
+    assert_false(offsets_projection_has_news(p));
+    for (int64_t offset = 66; offset <= 69; offset++) {
+        struct offsets_committed_record c = committed(offset, -1);
+        if (offset == 69) {
+            c.topics->partitions->metadata = STR("mmm"); // longer than what was held
+            c.topics->partitions->leader_epoch = 0;
+            c.wall_ms = 6;
+        }
+        offsets_projection_add(p, &offsets_committed_record_msg, &c);
+    }
+    assert_true(offsets_projection_has_news(p));
+    assert_string_equal(handed_out(p), last);
+    assert_false(offsets_projection_has_news(p));
+
+    struct offsets_committed_record c = committed(70, -1);
+    offsets_projection_add(p, &offsets_committed_record_msg, &c);
+    int32_t one = 1;
+    struct offsets_removed_record_topic t = {
+        .name = STR("tt"), .partitions = &one, .n_partitions = 1};
+    struct offsets_removed_record removed = {
+        .group_id = STR("g"), .wall_ms = 7, .topics = &t, .n_topics = 1};
+    offsets_projection_add(p, &offsets_removed_record_msg, &removed);
+    assert_string_equal(handed_out(p), "3 00010001670002747400000001=null\n");
+
+    offsets_projection_add(p, &offsets_committed_record_msg, &c);
+    struct group_removed_record gone = {.group_id = STR("g"), .wall_ms = 10};
+    offsets_projection_add(p, &group_removed_record_msg, &gone);
+    assert_string_equal(handed_out(p), "3 00010001670002747400000001=null\n");
+    offsets_projection_add(p, &offsets_committed_record_msg, &c); // is freed with the rest
+    offsets_projection_free(p);
+}
+
 static void mark_counts_only_after_a_clean_stop(void **unused)
 {
     (void)unused;
@@ -154,6 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_are_placed_as_java_hashes_them),
         cmocka_unit_test(records_are_written_in_kafkas_format),
+        cmocka_unit_test(the_last_offset_of_each_key_is_written),
         cmocka_unit_test(mark_counts_only_after_a_clean_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -312,8 +312,6 @@ static bool passes_as_abandoned(const struct spell *by, const struct run *r, boo
 void judge_passed(struct gp *gp, struct spell *by, int64_t from, int64_t to, bool altered,
                   const struct ledger_commit *c)
 {
-    // K may lie beyond the log. Nothing that is not there yet is missed.
-    int64_t there = gp->group->l->replay ? INT64_MAX : log_bounds(gp).to;
     run_split(gp, from);
     run_split(gp, to);
     if (by && by->first_p > from && by->first_p < to)
@@ -333,6 +331,8 @@ void judge_passed(struct gp *gp, struct spell *by, int64_t from, int64_t to, boo
         }
         if (r->n || r->flags & (RUN_INCOMPLETE | RUN_LATE) || gp->group->l->replay)
             continue;
+        // K may lie beyond the log. Nothing that is not there yet is missed.
+        int64_t there = log_bounds(gp).to;
         for (int64_t x = r->from; x < end && x < there;) {
             int64_t limit = end < there ? end : there;
             enum cause cause = skip_cause(gp, by, altered, x, &limit);
