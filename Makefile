@@ -14,7 +14,7 @@
 #                     KAFKA=1: on three nodes of Apache Kafka
 #   make model-consume   libtally's own code under every interleaving with a modelled world
 #   make red-consume  the same without each safeguard: must be noticed
-#   make bench        beside Apache Kafka and the machine's limit (QUICK=1: 3 minutes)
+#   make bench        beside Apache Kafka and the machine's limit (half an hour; QUICK=1: six minutes)
 #   make facts        schema/ against Kafka's own definitions
 #   make tidy         house rules and formatting
 #   make lint         the same, and clang-tidy (ten minutes)

@@ -4,6 +4,8 @@
 //   limit ingest FRAME_BYTES MIB FILE   recv, crc32c, pwrite; a file that grows, then again over it
 //   limit serve FRAME_BYTES MIB FILE    sendfile of a file in the page cache
 //   limit sync BYTES N FILE             pwrite and fdatasync, N times
+//   limit exchange CONNECTIONS N FILE   small requests, one in flight on each connection: what came
+//                                       together is written and synced, then answered
 //   limit start PORT COMMAND...         exec until the first ApiVersions answer on 127.0.0.1:PORT
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -65,7 +68,7 @@ static int listen_anywhere(void)
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof a;
     int l = socket(AF_INET, SOCK_STREAM, 0);
-    if (l < 0 || bind(l, (struct sockaddr *)&a, len) < 0 || listen(l, 8) < 0)
+    if (l < 0 || bind(l, (struct sockaddr *)&a, len) < 0 || listen(l, 4096) < 0)
         die("listen");
     getsockname(l, (struct sockaddr *)&a, &len);
     port = ntohs(a.sin_port);
@@ -205,6 +208,83 @@ static void sync_often(size_t bytes, long n, int file)
     printf("{\"ms\":%.4f}\n", (seconds(CLOCK_MONOTONIC) - wall) * 1e3 / (double)n);
 }
 
+// An OffsetCommit of one partition by a member with an id as brokers give them, and its answer; and
+// what a log takes for it.
+#define REQUEST_BYTES 160
+#define ANSWER_BYTES 48
+#define STORED_BYTES 192
+#define EVENTS_MAX 512
+
+static long n_exchanges;
+
+static int watch(int epoll, int s)
+{
+    struct epoll_event e = {.events = EPOLLIN, .data.fd = s};
+    return s < 0 ? -1 : epoll_ctl(epoll, EPOLL_CTL_ADD, s, &e);
+}
+
+// All clients in one thread.
+static void *ask(void *arg)
+{
+    char request[REQUEST_BYTES] = {0}, answer[ANSWER_BYTES];
+    struct epoll_event events[EVENTS_MAX];
+    int epoll = epoll_create1(0);
+    long begun = 0, done = 0;
+    for (size_t i = 0; i < frame_bytes; i++) {
+        int s = dial();
+        if (watch(epoll, s) < 0 || send(s, request, sizeof request, 0) != sizeof request)
+            die("ask");
+        begun++;
+    }
+    while (done < n_exchanges) {
+        int n = epoll_wait(epoll, events, EVENTS_MAX, -1);
+        for (int i = 0; i < n; i++) {
+            int s = events[i].data.fd;
+            if (recv(s, answer, sizeof answer, 0) != sizeof answer)
+                die("recv");
+            done++;
+            if (begun < n_exchanges) {
+                begun++;
+                if (send(s, request, sizeof request, 0) != sizeof request)
+                    die("send");
+            }
+        }
+    }
+    return arg;
+}
+
+static void exchange(int listener, int file)
+{
+    static char request[REQUEST_BYTES], answer[ANSWER_BYTES], stored[STORED_BYTES * EVENTS_MAX];
+    struct epoll_event events[EVENTS_MAX];
+    int epoll = epoll_create1(0);
+    pthread_t t;
+    pthread_create(&t, NULL, ask, NULL);
+    for (size_t i = 0; i < frame_bytes; i++)
+        if (watch(epoll, accept(listener, NULL, NULL)) < 0)
+            die("accept");
+    double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
+    off_t at = 0;
+    for (long done = 0; done < n_exchanges;) {
+        int n = epoll_wait(epoll, events, EVENTS_MAX, -1);
+        for (int i = 0; i < n; i++)
+            if (recv(events[i].data.fd, request, sizeof request, 0) != sizeof request)
+                die("recv");
+        if (pwrite(file, stored, STORED_BYTES * (size_t)n, at) < 0 || fdatasync(file) < 0)
+            die("fdatasync");
+        at += STORED_BYTES * n;
+        for (int i = 0; i < n; i++)
+            if (send(events[i].data.fd, answer, sizeof answer, 0) != sizeof answer)
+                die("send");
+        done += n;
+    }
+    wall = seconds(CLOCK_MONOTONIC) - wall;
+    cpu = seconds(CLOCK_THREAD_CPUTIME_ID) - cpu;
+    pthread_join(t, NULL);
+    printf("{\"cpu_s_per_million\":%.4f,\"per_second\":%.1f}\n", cpu / (double)n_exchanges * 1e6,
+           (double)n_exchanges / wall);
+}
+
 static int answers(void)
 {
     // ApiVersions, version 0, no client id.
@@ -261,6 +341,8 @@ int main(int argc, char **argv)
     total_bytes = atoll(argv[3]) << 20;
     if (strcmp(argv[1], "sync") == 0)
         sync_often(frame_bytes, atol(argv[3]), file);
+    else if (strcmp(argv[1], "exchange") == 0)
+        n_exchanges = atol(argv[3]), exchange(listen_anywhere(), file);
     else if (strcmp(argv[1], "serve") == 0)
         serve(listen_anywhere(), file);
     else

@@ -85,6 +85,41 @@ class Server:
         results[-1]["wall_s"] = time.monotonic() - before
         return results[-1]
 
+    def commits(self, topic, group, members, n):
+        """n commits of that group, without what joining and leaving cost: CPU-seconds of the
+        server for a million, and commits a second."""
+        command = [TALLY, "bench", "commit", "--bootstrap", self.address, "--topic", topic,
+                   "--keep", "--group", group, "--members", members, "--records", n, "--hold",
+                   "--json"]
+        with subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:
+            def wait_for(word):
+                line = load.stdout.readline()
+                if line != word + "\n":
+                    raise RuntimeError(f"bench commit: {line}{load.stderr.read()[-600:]}")
+
+            wait_for("joined")
+            cpu = self.cpu()
+            print(file=load.stdin, flush=True)
+            wait_for("committed")
+            used = self.cpu() - cpu
+            out, _ = load.communicate("\n", PATIENCE_S)
+        result = json.loads(out)["results"][0]
+        return used / result["records"] * 1e6, result["records_per_second"]
+
+    def make_topic_only(self, partitions):
+        """Nothing is produced to it."""
+        name = self.topic()
+        run(TALLY, "topic", "create", name, "--partitions", partitions, "--bootstrap",
+            self.address)
+        return name
+
+    def make_groups(self, topic, n):
+        """Groups that have committed and have no members any more."""
+        if n > 0:
+            self.bench("commit", "--topic", topic, "--keep", "--group", self.topic(), "--groups", n,
+                       "--members", n, "--records", 2 * n)
+
     def make_topic(self, partitions=1, *settings):
         """Made, and every partition of it has taken a small batch: a new one of Kafka's may say
         for a while that it has no leader."""

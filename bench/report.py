@@ -56,6 +56,8 @@ MARKS = [
      1.5),
     ("rebalance: what the broker adds to a handover", "rebalance", "tally", None, "at most", 5),
     ("OffsetCommit, durable, CPU", "commit", "tally", "kafka", "cost", 10),
+    ("... against recv, write, sync, send and nothing else", "commit", "tally", "limit", "cost",
+     None),
 ]
 
 

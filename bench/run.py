@@ -42,6 +42,7 @@ class Bench:
         self.servers = {}
         self.results = {}
         self.growth = {}
+        self.took = {}  # seconds of each measurement
 
     def pick(self, quick, full):
         return quick if self.quick else full
@@ -105,9 +106,28 @@ def machine():
 
 
 def save(bench, file, about):
-    data = {"machine": about, "results": bench.results, "growth": bench.growth}
+    data = {"machine": about, "results": bench.results, "growth": bench.growth,
+            "took": bench.took}
     file.write_text(json.dumps(data, indent=1) + "\n")
     report.write(data)
+
+
+def seconds_of(name, bench, before):
+    """What it takes: as long as the last time, or what stands in the table."""
+    return before.get(name) or marks.SECONDS[name][0 if bench.quick else 1]
+
+
+def measure(bench, name, left_s):
+    """True unless it failed."""
+    print(f"-- {name}; with what is behind it about {left_s / 60:.0f} min", flush=True)
+    began, is_fine = time.monotonic(), True
+    try:
+        marks.MEASUREMENTS[name](bench)
+    except (RuntimeError, subprocess.TimeoutExpired) as e:
+        is_fine = False
+        print(f"{name:34} FAILED: {e}", flush=True)
+    bench.took[name] = round(time.monotonic() - began)
+    return is_fine
 
 
 def main():
@@ -124,17 +144,20 @@ def main():
     file = OUT / "results.json"
     about = machine()
     bench = Bench(quick)
-    if names and file.exists():  # a part is measured anew, the rest stays
+    before = {}
+    if file.exists():
         old = json.loads(file.read_text())
-        bench.results, bench.growth = old["results"], old["growth"]
-    began, failed = time.monotonic(), []
+        if old["machine"].get("quick") == quick:
+            before = old.get("took", {})
+        if names:  # a part is measured anew, the rest stays
+            bench.results, bench.growth = old["results"], old["growth"]
+            bench.took = dict(before)
+    began, failed, todo = time.monotonic(), [], names or list(marks.MEASUREMENTS)
     try:
-        for name in names or marks.MEASUREMENTS:
-            try:
-                marks.MEASUREMENTS[name](bench)
-            except (RuntimeError, subprocess.TimeoutExpired) as e:
+        for i, name in enumerate(todo):
+            left_s = sum(seconds_of(n, bench, before) for n in todo[i:])
+            if not measure(bench, name, left_s):
                 failed.append(name)
-                print(f"{name:34} FAILED: {e}", flush=True)
             # Each time, so that a run that is broken off keeps what it measured.
             about.update(quick=quick, seconds=round(time.monotonic() - began), failed=failed)
             save(bench, file, about)

@@ -29,6 +29,7 @@ static const char help[] =
     "      --fetch-bytes BYTES    of a partition in one answer (default 1048576)\n"
     "  -g, --group NAME           of commit and group (default tally-bench)\n"
     "  -m, --members N            of that group, a connection each (default 10)\n"
+    "      --groups N             commit: the members spread over GROUP-0, GROUP-1 ...\n"
     "      --leave                group: then one member leaves, the others go on\n"
     "      --hold                 connect: keep all open until standard input ends;\n"
     "                             commit: say \"joined\" and \"committed\", and wait for a line\n"
@@ -66,7 +67,7 @@ struct options {
     bool json;
 };
 
-enum { OPT_RATE = 256, OPT_FETCH_BYTES, OPT_LEAVE, OPT_HOLD, OPT_KEEP };
+enum { OPT_RATE = 256, OPT_FETCH_BYTES, OPT_GROUPS, OPT_LEAVE, OPT_HOLD, OPT_KEEP };
 
 static const struct option long_options[] = {
     {"bootstrap", required_argument, NULL, 'b'},
@@ -83,6 +84,7 @@ static const struct option long_options[] = {
     {"fetch-bytes", required_argument, NULL, OPT_FETCH_BYTES},
     {"group", required_argument, NULL, 'g'},
     {"members", required_argument, NULL, 'm'},
+    {"groups", required_argument, NULL, OPT_GROUPS},
     {"leave", no_argument, NULL, OPT_LEAVE},
     {"hold", no_argument, NULL, OPT_HOLD},
     {"keep", no_argument, NULL, OPT_KEEP},
@@ -111,6 +113,7 @@ static const struct number numbers[] = {
     {'n', "--records", 1, INT64_MAX, offsetof(struct load_options, records), true},
     {'m', "--members", 1, LOAD_CONNECTIONS_MAX, offsetof(struct load_options, members), false},
     {OPT_RATE, "--rate", 1, 100000000, offsetof(struct load_options, rate), true},
+    {OPT_GROUPS, "--groups", 1, LOAD_CONNECTIONS_MAX, offsetof(struct load_options, groups), false},
     {OPT_FETCH_BYTES, "--fetch-bytes", 1, 1 << 30, offsetof(struct load_options, fetch_bytes),
      false},
 };

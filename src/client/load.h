@@ -27,7 +27,8 @@ struct load_options {
     int32_t fetch_bytes; // consume: of one partition in one answer
     int32_t members;
     const char *group;
-    bool rejoin; // group: one leaves, the others go on
+    int32_t groups; // of commit: GROUP-0, GROUP-1 ... with the members spread over them; 1: GROUP
+    bool rejoin;    // group: one leaves, the others go on
     // connect: wait for the end of standard input with everything open. commit: say "joined" before
     // the first commit, "committed" after the last, and wait for a line each time.
     bool hold;

@@ -113,13 +113,18 @@ int load_open_one(struct load *l, int32_t i, int32_t node, char *why)
 
 int load_open(struct load *l, int32_t n, int32_t node, char *why)
 {
+    return load_open_spread(l, n, &node, 1, why);
+}
+
+int load_open_spread(struct load *l, int32_t n, const int32_t *nodes, int32_t n_nodes, char *why)
+{
     l->conns = calloc((size_t)n, sizeof *l->conns);
     CHECK(l->conns);
     l->n_conns = n;
     for (int32_t i = 0; i < n; i++)
         l->conns[i].fd = -1;
     for (int32_t i = 0; i < n; i++) {
-        int32_t to = node;
+        int32_t to = nodes[i % n_nodes];
         if (to == CLIENT_ANY_NODE && l->topic.n_partitions > 0)
             to = l->topic.partitions[i % l->topic.n_partitions].leader;
         int result = load_open_one(l, i, to, why);

@@ -63,6 +63,9 @@ uint64_t load_now_ns(void);
 MUST_USE int load_start(struct load *l, const struct load_options *o, struct load_result *r,
                         bool needs_topic, char *why);
 MUST_USE int load_open(struct load *l, int32_t n, int32_t node, char *why);
+// Connection i to node i modulo n_nodes of these.
+MUST_USE int load_open_spread(struct load *l, int32_t n, const int32_t *nodes, int32_t n_nodes,
+                              char *why);
 // Connection i of those that are to be, now. Blocking.
 MUST_USE int load_open_one(struct load *l, int32_t i, int32_t node, char *why);
 // Runs until is_done. 0 or -errno with `why`.

@@ -141,7 +141,7 @@ static void commit(struct group_run *g, int32_t i, uint64_t now)
     topic.n_partitions = 1;
     struct offset_commit_request request;
     offset_commit_request_init(&request);
-    request.group_id = str_from(l->options->group);
+    request.group_id = me->group;
     request.generation_id_or_member_epoch = me->generation;
     request.member_id = str_from(me->id);
     request.topics = &topic;

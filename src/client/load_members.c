@@ -13,9 +13,13 @@
 
 enum tag { TAG_JOIN, TAG_SYNC, TAG_BEAT, TAG_LEAVE };
 
-static struct str group_of(const struct members *m)
+// Of member i: the group, or one of several with a number behind its name.
+static struct str name_of(const struct members *m, int32_t i)
 {
-    return str_from(m->load->options->group);
+    const struct load_options *o = m->load->options;
+    if (o->groups <= 1)
+        return str_from(o->group);
+    return str_from(arena_printf(m->load->arena, "%s-%d", o->group, (int)(i % o->groups)));
 }
 
 void members_join(struct members *m, int32_t i, uint64_t now_ns)
@@ -39,7 +43,7 @@ void members_join(struct members *m, int32_t i, uint64_t now_ns)
     protocol.metadata = (struct bytes){blob.ptr, blob.len};
     struct join_group_request request;
     join_group_request_init(&request);
-    request.group_id = group_of(m);
+    request.group_id = me->group;
     request.session_timeout_ms = SESSION_TIMEOUT_MS;
     request.rebalance_timeout_ms = REBALANCE_TIMEOUT_MS;
     request.member_id = str_from(me->id);
@@ -88,7 +92,7 @@ static void sync_up(struct members *m, int32_t i, const struct join_group_respon
     struct member *me = &m->of[i];
     struct sync_group_request request;
     sync_group_request_init(&request);
-    request.group_id = group_of(m);
+    request.group_id = me->group;
     request.generation_id = r->generation_id;
     request.member_id = str_from(me->id);
     request.protocol_type = STR("consumer");
@@ -216,7 +220,7 @@ void members_leave(struct members *m, int32_t i)
     who.member_id = str_from(me->id);
     struct leave_group_request request;
     leave_group_request_init(&request);
-    request.group_id = group_of(m);
+    request.group_id = me->group;
     request.member_id = who.member_id;
     request.members = &who;
     request.n_members = 1;
@@ -240,7 +244,7 @@ uint64_t members_beat(struct members *m, uint64_t now_ns)
         }
         struct heartbeat_request request;
         heartbeat_request_init(&request);
-        request.group_id = group_of(m);
+        request.group_id = me->group;
         request.generation_id = me->generation;
         request.member_id = str_from(me->id);
         me->is_asking = true;
@@ -260,13 +264,17 @@ int members_open(struct members *m, struct load *l, int32_t n, char *why)
     m->sync_version = load_version(l, API_SYNC_GROUP, -1);
     m->beat_version = load_version(l, API_HEARTBEAT, -1);
     m->leave_version = load_version(l, API_LEAVE_GROUP, -1);
-    int32_t node = CLIENT_ANY_NODE;
-    int result = client_coordinator(l->client, group_of(m), &node);
-    if (result < 0) {
-        snprintf(why, CLIENT_WHY_MAX, "%s", client_error(l->client));
-        return result;
+    int32_t groups = l->options->groups > 1 ? l->options->groups : 1;
+    int32_t *nodes = arena_array(l->arena, (size_t)groups, sizeof *nodes);
+    for (int32_t i = 0; i < n; i++) {
+        m->of[i].group = i < groups ? name_of(m, i) : m->of[i % groups].group;
+        int result = i < groups ? client_coordinator(l->client, m->of[i].group, &nodes[i]) : 0;
+        if (result < 0) {
+            snprintf(why, CLIENT_WHY_MAX, "%s", client_error(l->client));
+            return result;
+        }
     }
-    result = load_open(l, n, node, why);
+    int result = load_open_spread(l, n, nodes, groups < n ? groups : n, why);
     for (int32_t i = 0; i < n; i++)
         l->conns[i].kind = m;
     return result;

@@ -12,6 +12,7 @@ enum member_state {
 
 struct member {
     enum member_state state;
+    struct str group;
     char id[256]; // "" until the coordinator has given one
     int32_t generation;
     uint64_t asked_ns; // when the join began

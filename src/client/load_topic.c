@@ -21,6 +21,7 @@ const struct load_options load_options_default = {
     .rate = 10000,
     .fetch_bytes = 1048576,
     .members = 10,
+    .groups = 1,
     .group = "tally-bench",
 };
 

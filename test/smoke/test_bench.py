@@ -62,6 +62,23 @@ def test_groups_commits_and_connections():
         assert connect["records"] == 50, connect
 
 
+def test_commits_of_several_groups_are_measured_apart_from_joining():
+    with Server() as s, subprocess.Popen(
+            [TALLY, "bench", "commit", "--bootstrap", s.address, "--group", "g", "--groups", "3",
+             "--members", "6", "--partitions", "4", "--records", "60", "--hold", "--json"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+        for word in "joined", "committed":
+            line = load.stdout.readline()
+            assert line == word + "\n", line
+            listed = subprocess.run([TALLY, "group", "list", "--bootstrap", s.address, "--json"],
+                                    text=True, capture_output=True)
+            assert all(f'"g-{i}"' in listed.stdout for i in range(3)), listed
+            load.stdin.write("\n")
+            load.stdin.flush()
+        [r] = json.loads(load.stdout.read())["results"]
+        assert r["records"] == 60, r
+
+
 def test_an_empty_topic_cannot_be_consumed():
     with Server() as s:
         done = bench(s.address, "consume")
