@@ -360,6 +360,7 @@ static int run(struct consume *c)
 {
     struct tally *t;
     struct tally_error error;
+    c->o.no_headers = !mapping_may_want_headers(c->mapping);
     if (tally_open(&c->o, &t, &error) < 0)
         return fail(c, &error);
     is_running = 1;

@@ -11,9 +11,9 @@ struct column {
     char *name;
     char *declared;       // type for --create; NULL: by what it gets
     char *field;          // "@offset", a path in JSON, a number in CSV
-    int meta;             // which @field it is; -1
     bool is_optional;     // FIELD?: missing is NULL
     enum tally_type type; // of the table
+    struct fields_want want;
 };
 
 struct target {
@@ -105,7 +105,6 @@ static void add_column(struct target *t, struct column c)
     struct column *more = realloc(t->columns, (t->n_columns + 1) * sizeof *more);
     CHECK(more);
     t->columns = more;
-    c.meta = fields_meta(c.field);
     t->columns[t->n_columns++] = c;
 }
 
@@ -174,6 +173,16 @@ bool mapping_new(const struct mapping_options *o, struct mapping **ret_mapping,
     }
     *ret_mapping = m;
     return true;
+}
+
+bool mapping_may_want_headers(const struct mapping *m)
+{
+    for (size_t i = 0; i < m->o.n_topics; i++) {
+        // Of a table's own columns the names are not yet known.
+        if (m->targets[i].n_columns == 0 || has_field(&m->targets[i], "@headers"))
+            return true;
+    }
+    return false;
 }
 
 void mapping_free(struct mapping *m)
@@ -299,6 +308,16 @@ static char *make_insert(const struct target *t)
     return take_text(&b);
 }
 
+static struct fields_want wanted(const struct column *c, enum tally_database database)
+{
+    return (struct fields_want){.field = c->field,
+                                .meta = fields_meta(c->field),
+                                .column = c->name,
+                                .type = c->type,
+                                .is_optional = c->is_optional,
+                                .database = database};
+}
+
 int mapping_setup(void *mapping, struct tally_tx *tx, struct tally_error *error)
 {
     struct mapping *m = mapping;
@@ -312,6 +331,8 @@ int mapping_setup(void *mapping, struct tally_tx *tx, struct tally_error *error)
         if (t->n_columns > MAPPING_MAX_COLUMNS)
             return tally_error_set(error, TALLY_SQL, "table %s has more than %d columns", t->table,
                                    MAPPING_MAX_COLUMNS);
+        for (size_t c = 0; c < t->n_columns; c++)
+            t->columns[c].want = wanted(&t->columns[c], tally_tx_database(tx));
         free(t->insert); // the setup may be repeated after a lost connection
         t->insert = make_insert(t);
     }
@@ -329,12 +350,8 @@ int mapping_store(void *mapping, const struct tally_record *r, struct tally_tx *
         t = &m->targets[i];
     struct tally_value values[MAPPING_MAX_COLUMNS];
     int result = fields_open(m->fields, r, error);
-    for (size_t i = 0; result == 0 && i < t->n_columns; i++) {
-        const struct column *c = &t->columns[i];
-        struct fields_want want = {c->field, c->meta,        c->name,
-                                   c->type,  c->is_optional, tally_tx_database(tx)};
-        result = fields_take(m->fields, &want, &values[i], error);
-    }
+    for (size_t i = 0; result == 0 && i < t->n_columns; i++)
+        result = fields_take(m->fields, &t->columns[i].want, &values[i], error);
     if (result == 0)
         result = tally_tx_run(tx, t->insert, values, t->n_columns, NULL, error);
     fields_close(m->fields);

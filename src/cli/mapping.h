@@ -27,6 +27,8 @@ struct mapping_options {
 MUST_USE bool mapping_new(const struct mapping_options *o, struct mapping **ret_mapping,
                           char why[MAPPING_WHY_MAX]);
 void mapping_free(struct mapping *m); // NULL is fine
+// False: no column takes @headers.
+bool mapping_may_want_headers(const struct mapping *m);
 // Makes tables if told to, and checks that each has the columns. A tally_setup_fn.
 int mapping_setup(void *mapping, struct tally_tx *tx, struct tally_error *error);
 // Inserts one row. A tally_process_fn.

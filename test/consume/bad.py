@@ -8,7 +8,9 @@ import os
 import pty
 import re
 import signal
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 
@@ -61,6 +63,18 @@ class Place:
             assert len(said) == 1 and len(said[0]) < 700, done.stderr
             return said[0]
         return done
+
+    def delete_records(self, topic, before):
+        """Moves the log's start, by a DeleteRecords of our own: the client has no call for it."""
+        name = topic.encode()
+        body = struct.pack(f">hhihih{len(name)}siiqi", 21, 1, 1, -1, 1, len(name), name, 1, 0,
+                           before, 30000)
+        with socket.create_connection(("127.0.0.1", self.broker.port), 30) as s:
+            s.sendall(struct.pack(">i", len(body)) + body)
+            answer = s.makefile("rb")
+            (n,) = struct.unpack(">i", answer.read(4))
+            low, error = struct.unpack(">qh", answer.read(n)[-10:])
+        assert (low, error) == (before, 0), (low, error)
 
     def stop(self):
         self.postgres.stop()
@@ -369,6 +383,28 @@ def test_edited_while_it_runs(p):
         child.send_signal(signal.SIGTERM)
         _, said = child.communicate(timeout=30)
         assert child.returncode == 0 and b"event=fenced" in said, said
+
+
+def test_the_log_begins_behind_the_stored_offset(p):
+    """Records left the log while no copy ran: it stops, each time, and moves nothing by itself."""
+    for _, database, into, _ in p.databases():
+        t = p.topic(*["a"] * 10)
+        common = [t, "--group", "g", "--into", into, "--create"]
+        p.consume(*common)
+        p.produce(t, *["b"] * 10)
+        p.delete_records(t, 15)
+        for _ in range(2):
+            says(p.consume(*common, expect=2), f"{t}/0: stored offset 10 is outside the log, which "
+                 "holds 15 to 20", "have expired", "--if-expired continue")
+            assert stored(database, t, t) == 10
+        p.delete_records(t, 20)  # nothing is left
+        says(p.consume(*common, expect=2), "stored offset 10 is outside the log", "20 to 20")
+        p.produce(t, "c")
+        done = p.consume(*common, "--if-expired", "continue")
+        says(done.stderr, "event=expired", "10 records from 10 on left the log")
+        rows = database.query(f"SELECT record_offset FROM {t} ORDER BY record_offset")
+        assert [r[0] for r in rows] == [*range(10), 20], rows
+        p.consume(*common)
 
 
 def test_a_topic_made_again(p):

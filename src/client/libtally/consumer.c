@@ -250,6 +250,26 @@ static int poll_ms(const struct tally *t, int64_t now)
     return left < 0 ? 0 : left > CONSUMER_TICK_MS ? CONSUMER_TICK_MS : (int)left;
 }
 
+// Takes in what has come, so far as it is wanted; waits for the first only, and only where there
+// is not yet enough for a transaction.
+static void gather(struct tally *t, int64_t now)
+{
+    size_t batch = (size_t)t->o.batch_records;
+    size_t most = batch > CONSUMER_AHEAD ? batch : CONSUMER_AHEAD;
+    // Callbacks are served here, also while much is held.
+    if (t->n_held >= batch && now - t->polled_at_ms < CONSUMER_TICK_MS)
+        return;
+    t->polled_at_ms = now;
+    int wait_ms = is_full(t, now) ? 0 : poll_ms(t, now);
+    rd_kafka_message_t *m;
+    do {
+        m = t->k.rd_kafka_consumer_poll(t->consumer, wait_ms);
+        if (m)
+            take(t, m);
+        wait_ms = 0;
+    } while (m && !t->failure.code && t->n_held < most && t->held_bytes < t->o.batch_bytes);
+}
+
 // The brokers seem to be away: ask, before anybody gives up.
 static void check_brokers(struct tally *t)
 {
@@ -355,19 +375,28 @@ static void on_listed(void *user, int32_t partition, int64_t next)
         topic->targets[partition] = -1;
 }
 
+// What is not claimed yet may hold a stored offset that is wrong.
+static bool has_something_to_do(const struct tally *t)
+{
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        const struct partition *p = t->partitions[i];
+        int32_t at = p->claim.partition;
+        bool has_target = p->of && at < p->of->n_targets;
+        if (p->state == PARTITION_PENDING || (has_target && p->claim.next < p->of->targets[at]))
+            return true;
+    }
+    return t->n_held > 0;
+}
+
 // Other copies may hold some of the partitions: what is stored says it for all.
 static bool is_at_end(struct tally *t)
 {
+    if (!t->o.until_end || !t->has_joined || has_something_to_do(t))
+        return false;
     int64_t now = consumer_now_ms();
-    if (!t->o.until_end || !t->has_joined || t->n_held > 0 ||
-        now - t->checked_end_ms < CONSUMER_TICK_MS)
+    if (now - t->checked_end_ms < CONSUMER_TICK_MS)
         return false;
     t->checked_end_ms = now;
-    // What is not claimed yet may hold a stored offset that is wrong.
-    for (size_t i = 0; i < t->n_partitions; i++) {
-        if (t->partitions[i]->state == PARTITION_PENDING)
-            return false;
-    }
     for (size_t i = 0; i < t->o.n_topics; i++) {
         struct topic *topic = &t->topics[i];
         int32_t at = 0;
@@ -394,15 +423,13 @@ int tally_run(struct tally *t, struct tally_error *error)
     while (!t->failure.code && !atomic_load(&t->stop)) {
         int64_t now = coarse_ms();
         tick(t, now);
-        rd_kafka_message_t *m = t->k.rd_kafka_consumer_poll(t->consumer, poll_ms(t, now));
-        if (m)
-            take(t, m);
+        gather(t, now);
         if (t->failure.code || (!is_full(t, now) && t->n_held > 0))
             continue;
-        if (store_flush(t) == 0 && is_at_end(t))
+        if (store_batch(t) == 0 && is_at_end(t))
             break;
     }
-    if (!t->failure.code && store_flush(t) == 0)
+    if (!t->failure.code && store_batch(t) == 0)
         store_commit_to_kafka(t, true);
 done:
     store_drop(t, NULL);

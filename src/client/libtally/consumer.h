@@ -13,7 +13,10 @@
 
 #include <stdatomic.h>
 
-#define CONSUMER_TICK_MS 100   // longest wait in one poll
+#define CONSUMER_TICK_MS 100 // longest wait in one poll, and longest time without one
+#define CONSUMER_AHEAD                                                                             \
+    1000                       // records held for the transactions after the next one, so that
+                               // small ones share one question about their topic's id
 #define CONSUMER_COMMIT_MS 100 // offsets go to Kafka no more often than this
 #define CONSUMER_ID_CHECK_MS                                                                       \
     5000                             // how long an answer about a topic's id is believed, where
@@ -44,6 +47,7 @@ struct partition {
     enum partition_state state;
     bool is_assigned;     // librdkafka fetches it
     int64_t end;          // behind the last record held; claim.next when none is
+    int64_t batch_end;    // behind its last record of the transaction in hand; -1: none
     int64_t eof;          // end of the log, when it was reached there; -1
     int64_t committed;    // to Kafka
     int64_t retry_at_ms;  // PENDING: not before
@@ -91,11 +95,14 @@ struct tally {
     size_t n_held;
     size_t cap_held;
     size_t held_bytes;
+    size_t n_confirmed; // of held, from the first on: polled before a question about their topics'
+                        // ids that was answered well
     struct tally_header *headers; // of the record that a callback sees
     size_t cap_headers;
     int64_t held_since_ms;
     int64_t committed_at_ms;
     int64_t ticked_at_ms;
+    int64_t polled_at_ms;
     int64_t checked_end_ms;
     struct outage kafka;
     char kafka_why[240]; // what librdkafka said last of a broker that it cannot use; "": nothing
@@ -147,7 +154,9 @@ MUST_CHECK int partition_check_topic(struct tally *t, struct topic *topic, int t
 MUST_CHECK int partition_ask_ids(struct tally *t, struct tally_error *error);
 MUST_CHECK int partition_confirm_ids(struct tally *t, struct tally_error *error);
 
-// Stores all that is held, whatever it takes. 0, or a code whose error is kept.
+// Stores what is held, whatever it takes: one transaction's worth, or all. 0, or a code whose error
+// is kept.
+int store_batch(struct tally *t);
 int store_flush(struct tally *t);
 void store_drop(struct tally *t, const struct partition *p); // NULL: all
 // Tells Kafka how far we are. Failures do not matter.

@@ -498,9 +498,10 @@ static void taken(struct tally *t, const rd_kafka_topic_partition_list_t *list)
 {
     bool is_incremental = is_cooperative(t);
     rd_kafka_topic_partition_list_t *fetched = new_list(t);
-    // What is held is finished while the group still counts us in; a lost assignment has owners
+    // The transaction in hand is finished while the group still counts us in; what is held behind
+    // it is dropped, and read again by who gets the partition. A lost assignment has owners
     // already, and our transaction would only find itself fenced.
-    if (!t->k.rd_kafka_assignment_lost(t->consumer) && !t->failure.code && store_flush(t) == 0)
+    if (!t->k.rd_kafka_assignment_lost(t->consumer) && !t->failure.code && store_batch(t) == 0)
         store_commit_to_kafka(t, true);
     for (int i = 0; i < list->cnt; i++) {
         struct partition *p = partition_find(t, list->elems[i].topic, list->elems[i].partition);

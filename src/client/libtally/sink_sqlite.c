@@ -23,6 +23,7 @@ struct sqlite_sink {
     int busy_ms;
     struct statement statements[SINK_MAX_STATEMENTS];
     size_t n_statements;
+    size_t last; // the statement run last, likely the next one
 };
 
 static struct sqlite_sink *self(struct sink *s)
@@ -123,8 +124,10 @@ static int prepare(struct sqlite_sink *q, const char *sql, struct statement *spa
                    struct statement **ret_statement, struct tally_error *error)
 {
     for (size_t i = 0; i < q->n_statements; i++) {
-        if (strcmp(q->statements[i].sql, sql) == 0) {
-            *ret_statement = &q->statements[i];
+        size_t at = (q->last + i) % q->n_statements;
+        if (strcmp(q->statements[at].sql, sql) == 0) {
+            q->last = at;
+            *ret_statement = &q->statements[at];
             return 0;
         }
     }

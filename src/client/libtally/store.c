@@ -23,6 +23,7 @@ void store_drop(struct tally *t, const struct partition *p)
             release(t, &t->held[i]);
     }
     t->n_held = kept;
+    t->n_confirmed = 0; // which those were is asked again
     for (size_t i = 0; i < t->n_partitions; i++) {
         if (!p || t->partitions[i] == p)
             t->partitions[i]->end = t->partitions[i]->claim.next;
@@ -38,6 +39,7 @@ static void shift(struct tally *t, size_t n)
         release(t, &t->held[i]);
     }
     t->n_held -= n;
+    t->n_confirmed -= n < t->n_confirmed ? n : t->n_confirmed;
     memmove(t->held, t->held + n, t->n_held * sizeof *t->held);
 }
 
@@ -48,7 +50,8 @@ static int read_headers(struct tally *t, const rd_kafka_message_t *m, size_t *re
     rd_kafka_headers_t *all;
     size_t n = 0;
     *ret_n = 0;
-    if (t->k.rd_kafka_message_headers(m, &all) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    // librdkafka makes a list for every record, also where there are none.
+    if (t->o.no_headers || t->k.rd_kafka_message_headers(m, &all) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return 0;
     size_t count = t->k.rd_kafka_header_cnt(all);
     if (count > t->cap_headers) {
@@ -91,14 +94,16 @@ static int process(struct tally *t, const struct held *h, struct tally_error *er
     return consumer_called("process", t->o.process(t->o.user, &r, &tx, error), error);
 }
 
-// One partition's new offset among the first n records held; -1: none of them is of it.
-static int64_t end_of(const struct tally *t, const struct partition *p, size_t n)
+// Where the partitions are when the first n records held are stored.
+static void find_ends(struct tally *t, size_t n)
 {
-    for (size_t i = n; i > 0; i--) {
-        if (t->held[i - 1].partition == p)
-            return t->held[i - 1].message->offset + 1;
+    for (size_t i = 0; i < t->n_partitions; i++) {
+        struct partition *p = t->partitions[i];
+        bool is_at_eof = n == 0 && p->state == PARTITION_OWNED && p->eof > p->claim.next;
+        p->batch_end = is_at_eof ? p->eof : -1;
     }
-    return -1;
+    for (size_t i = 0; i < n; i++)
+        t->held[i].partition->batch_end = t->held[i].message->offset + 1;
 }
 
 // How an attempt to store ended, beside its code.
@@ -111,15 +116,13 @@ struct attempt {
 
 static int advance_all(struct tally *t, size_t n, struct attempt *a, struct tally_error *error)
 {
+    find_ends(t, n);
     for (size_t i = 0; i < t->n_partitions; i++) {
         struct partition *p = t->partitions[i];
-        int64_t end = end_of(t, p, n);
-        if (n == 0 && p->state == PARTITION_OWNED && p->eof > p->claim.next)
-            end = p->eof;
-        if (end < 0)
+        if (p->batch_end < 0)
             continue;
         bool is_ours = false;
-        int result = claim_advance(&t->group, &p->claim, end, &is_ours, error);
+        int result = claim_advance(&t->group, &p->claim, p->batch_end, &is_ours, error);
         if (result < 0)
             return result;
         if (!is_ours) {
@@ -131,6 +134,13 @@ static int advance_all(struct tally *t, size_t n, struct attempt *a, struct tall
     return 0;
 }
 
+// Ids never come back: a question confirms all records that were polled before it, also those of
+// later transactions.
+static bool is_confirmed(const struct tally *t, size_t n)
+{
+    return n > 0 && n <= t->n_confirmed;
+}
+
 // The question went out before the work, so that its way there and back costs little. What the
 // work made of a record counts only if that is of our topic: also that it does not fit.
 static int confirm(struct tally *t, int worked, struct attempt *a, struct tally_error *error)
@@ -139,8 +149,10 @@ static int confirm(struct tally *t, int worked, struct attempt *a, struct tally_
         return worked;
     struct tally_error why;
     int result = partition_confirm_ids(t, &why);
-    if (result == 0)
+    if (result == 0) {
+        t->n_confirmed = t->n_held;
         return worked;
+    }
     a->is_unconfirmed = result == TALLY_KAFKA;
     *error = why;
     return result;
@@ -155,7 +167,8 @@ static int attempt(struct tally *t, size_t n, bool skips, struct attempt *a,
     int result = sink_connect(t->sink, error);
     if (result < 0)
         return result;
-    result = partition_ask_ids(t, error);
+    bool asks = !is_confirmed(t, n);
+    result = asks ? partition_ask_ids(t, error) : 0;
     a->is_unconfirmed = result == TALLY_KAFKA;
     if (result < 0)
         return result;
@@ -165,7 +178,8 @@ static int attempt(struct tally *t, size_t n, bool skips, struct attempt *a,
         if (result == TALLY_UNFIT)
             a->bad = i;
     }
-    result = confirm(t, result, a, error);
+    if (asks)
+        result = confirm(t, result, a, error);
     if (result == 0)
         result = advance_all(t, n, a, error);
     if (result == 0) {
@@ -205,17 +219,18 @@ static int look_up(struct tally *t, size_t n, bool *ret_is_stored, struct tally_
     int result = sink_connect(t->sink, error);
     if (result < 0)
         return result;
+    find_ends(t, n);
     for (size_t i = 0; i < t->n_partitions; i++) {
         struct partition *p = t->partitions[i];
-        int64_t end = end_of(t, p, n), next, epoch;
-        if (end < 0)
+        int64_t next, epoch;
+        if (p->batch_end < 0)
             continue;
         result = claim_read(&t->group, &p->claim, &next, &epoch, error);
         if (result < 0)
             return result;
         t->stats.recovered++;
         // Under another claim the offset says nothing about ours: the next attempt finds that out.
-        *ret_is_stored = next >= end && epoch == p->claim.epoch;
+        *ret_is_stored = next >= p->batch_end && epoch == p->claim.epoch;
         consumer_event(
             t, TALLY_EVENT_RECOVERED, p,
             "%s/%d: a COMMIT had no answer; the database holds offset %" PRId64 ": it was %s",
@@ -311,22 +326,48 @@ static bool gives_up(struct tally *t)
     return (t->database.since_ms || t->unconfirmed.since_ms) && atomic_load(&t->stop);
 }
 
-int store_flush(struct tally *t)
+// Records of the next transaction.
+static size_t next_batch(const struct tally *t)
+{
+    size_t n = 0, bytes = 0;
+    while (n < t->n_held && n < (size_t)t->o.batch_records && bytes < t->o.batch_bytes) {
+        const rd_kafka_message_t *m = t->held[n++].message;
+        bytes += m->len + m->key_len;
+    }
+    return n;
+}
+
+static int store_held(struct tally *t, size_t n)
 {
     int result = 0;
-    while (result == 0 && t->n_held > 0) {
+    size_t rest = t->n_held - n; // of a claim that is lost these are dropped too
+    while (result == 0 && t->n_held > rest) {
         if (gives_up(t)) {
             store_drop(t, NULL);
             return 0;
         }
-        result = store_some(t, t->n_held, false);
+        result = store_some(t, n < t->n_held - rest ? n : t->n_held - rest, false);
     }
+    return result;
+}
+
+int store_batch(struct tally *t)
+{
+    int result = store_held(t, next_batch(t));
     // One attempt: the caller comes back, and has other things to do while the database is away.
-    for (size_t i = 0; result == 0 && i < t->n_partitions; i++) {
+    for (size_t i = 0; result == 0 && t->n_held == 0 && i < t->n_partitions; i++) {
         const struct partition *p = t->partitions[i];
         if (p->state == PARTITION_OWNED && p->eof > p->claim.next && !gives_up(t))
             return store_some(t, 0, false);
     }
+    return result;
+}
+
+int store_flush(struct tally *t)
+{
+    int result = 0;
+    while (result == 0 && t->n_held > 0)
+        result = store_batch(t);
     return result;
 }
 

@@ -444,6 +444,8 @@ static rd_kafka_message_t *next_message(rd_kafka_t *k)
 static rd_kafka_message_t *k_consumer_poll(rd_kafka_t *k, int timeout_ms)
 {
     model_step();
+    if (timeout_ms == 0 && model_roll(4) == 0)
+        return NULL; // the next ones are still on their way
     // What was fetched before may lie in front of the callback.
     rd_kafka_message_t *m = k->op == OP_NONE || model_roll(2) ? next_message(k) : NULL;
     if (!m && k->op != OP_NONE)
