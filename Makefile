@@ -304,8 +304,8 @@ $(B)/test/consume/library: $(call obj,$(addprefix test/consume/,library.c c11_th
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -rdynamic -o $@ $^ -lpthread -ldl
 # libtally's own code against models of a group, a log and a database: see test/consume/model.
 model_srcs := $(wildcard test/consume/model/*.c)
-model_wrap := clock_gettime nanosleep load_kafka sink_open topic_id_ask topic_id_send \
-  topic_id_receive
+model_wrap := clock_gettime nanosleep pthread_create load_kafka sink_open topic_id_ask \
+  topic_id_send topic_id_receive
 model_flags := $(foreach w,$(model_wrap),-Wl,--wrap=$(w)) -lrdkafka -lpthread -ldl
 $(B)/obj/test/consume/model/%.o: CFLAGS += -Itest/consume/model
 $(B)/test/consume/model: $(call obj,$(model_srcs)) $(pic_objs)

@@ -49,12 +49,15 @@
 //
 // A TOPIC MADE AGAIN has another id, and ids never come back. The id is asked after a batch's last
 // record was polled, and answered before its COMMIT; another one ends the run (TALLY_OFFSET) with
-// nothing of the batch stored. Until a broker answers, the batch is rolled back and tried again,
-// for at most timeout_ms. Over TLS or SASL, and of brokers without ids, it cannot be asked.
+// nothing of the batch stored. Small batches that were polled together share one question. Until a
+// broker answers, the batch is rolled back and tried again, for at most timeout_ms. Over TLS or
+// SASL, and of brokers without ids, it cannot be asked.
 //
 // THREADS. No global state: handles are independent of each other. One handle belongs to one
 // thread at a time; only tally_stop() may be called from any thread, and from a signal handler.
-// All callbacks run on the thread that is inside tally_open(), tally_run() or tally_close().
+// All callbacks run on the thread that is inside tally_open(), tally_run() or tally_close(). A
+// handle has threads of its own, with all signals blocked: librdkafka's, and one that frees the
+// records that are done with.
 //
 // MEMORY. Running out is an error (TALLY_NO_MEMORY, which is -ENOMEM), never an abort of ours.
 //

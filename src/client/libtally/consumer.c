@@ -310,6 +310,7 @@ static void tick(struct tally *t, int64_t now)
     if (now - t->ticked_at_ms < CONSUMER_TICK_MS)
         return;
     t->ticked_at_ms = now;
+    discard_flush(&t->discard);
     if (t->o.tick)
         t->o.tick(t->o.user, t);
     check_ids(t);
@@ -433,6 +434,7 @@ int tally_run(struct tally *t, struct tally_error *error)
         store_commit_to_kafka(t, true);
 done:
     store_drop(t, NULL);
+    discard_flush(&t->discard);
     if (t->o.tick)
         t->o.tick(t->o.user, t);
     if (t->failure.code && error)

@@ -6,8 +6,10 @@
 //   partition.c  given and taken partitions, claims and their proof
 //   store.c      the transaction; what happens when it fails
 //   dead.c       dead letters
+//   discard.c    records that are done with
 
 #include "client/libtally/claim.h"
+#include "client/libtally/discard.h"
 #include "client/libtally/load.h"
 #include "client/libtally/topic_id.h"
 
@@ -97,6 +99,7 @@ struct tally {
     size_t held_bytes;
     size_t n_confirmed; // of held, from the first on: polled before a question about their topics'
                         // ids that was answered well
+    struct discard discard;       // of those that were held
     struct tally_header *headers; // of the record that a callback sees
     size_t cap_headers;
     int64_t held_since_ms;

@@ -239,6 +239,7 @@ static int make_consumer(struct tally *t, struct tally_error *error)
         t->consumer = t->k.rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
         if (t->consumer) {
             t->k.rd_kafka_poll_set_consumer(t->consumer);
+            discard_start(&t->discard, &t->k);
             return 0;
         }
         result = tally_error_set(error, TALLY_INVALID, "librdkafka: %s", why);
@@ -457,6 +458,7 @@ void tally_close(struct tally *t)
     if (t->consumer) {
         t->k.rd_kafka_consumer_close(t->consumer);
         store_drop(t, NULL);
+        discard_stop(&t->discard); // librdkafka waits for its records
         t->k.rd_kafka_destroy(t->consumer);
     }
     if (t->producer)

@@ -10,7 +10,7 @@ static void release(struct tally *t, struct held *h)
 {
     size_t bytes = h->message->len + h->message->key_len;
     t->held_bytes -= bytes < t->held_bytes ? bytes : t->held_bytes;
-    t->k.rd_kafka_message_destroy(h->message);
+    discard_put(&t->discard, h->message);
 }
 
 void store_drop(struct tally *t, const struct partition *p)

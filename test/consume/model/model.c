@@ -6,6 +6,7 @@
 
 #include "model.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,16 @@ int __wrap_nanosleep(const struct timespec *pause, struct timespec *left)
     model.now_ms += pause->tv_sec * 1000 + pause->tv_nsec / 1000000;
     model_step();
     return 0;
+}
+
+// All is in one thread here: records are freed where they are done with.
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *user);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *user)
+{
+    (void)thread, (void)attributes, (void)run, (void)user;
+    return EAGAIN;
 }
 
 // --- A copy.
