@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 // SO_SNDTIMEO bounds connect() too.
@@ -19,6 +20,13 @@ static void set_timeouts(int fd, int timeout_ms)
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+int64_t conn_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static int socket_errno(void)
@@ -90,6 +98,8 @@ static int receive_all(struct conn *conn, uint8_t *to, size_t len)
             return -EPIPE;
         to += n;
         len -= (size_t)n;
+        if (len > 0 && conn->answer_due_ms > 0 && conn_now_ms() > conn->answer_due_ms)
+            return -ETIMEDOUT;
     }
     return 0;
 }

@@ -22,6 +22,7 @@ struct conn {
     int port;
     int fd; // -1: closed
     int32_t correlation_id;
+    int64_t answer_due_ms;               // by CLOCK_MONOTONIC; 0: as long as something comes
     struct conn_api apis[CONN_MAX_APIS]; // what the broker listed
     int n_apis;
 };
@@ -30,6 +31,7 @@ struct conn {
 // (-ENOENT: no such host).
 MUST_USE int conn_open(struct conn *conn, int timeout_ms);
 void conn_close(struct conn *conn);
+int64_t conn_now_ms(void);
 MUST_USE int conn_send(struct conn *conn, const void *data, size_t len);
 // One frame, without its size. -EPIPE when the broker closed, -EMSGSIZE when it is absurd.
 MUST_USE int conn_receive(struct conn *conn, struct arena *a, struct bytes *ret_frame);

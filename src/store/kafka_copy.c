@@ -104,10 +104,22 @@ static int write_indexes(struct copy *c, const char *dir, int64_t base, bool wit
 
 // In.
 
+// One that is there and holds nothing is what an import left that ended right after this.
+static int make_dir(struct copy *c, const char *dir)
+{
+    char **names;
+    size_t n;
+    int r = disk_mkdir(c->to, dir);
+    if (r == -EEXIST && disk_list(c->to, dir, c->arena, &names, &n) == 0 &&
+        (n == 0 || (n == 1 && strcmp(names[0], METADATA_FILE ".tmp") == 0)))
+        return 0;
+    return r;
+}
+
 static int in_partition(struct copy *c, const struct kafka_partition *p, const char *dir,
                         struct uuid id)
 {
-    int r = say(c, disk_mkdir(c->to, dir), dir);
+    int r = say(c, make_dir(c, dir), dir);
     if (r == 0)
         r = write_metadata(c, dir, id);
     for (size_t i = 0; i < p->n_segments && r == 0; i++) {
@@ -159,6 +171,16 @@ struct target {
     bool is_there; // Kafka made it
 };
 
+static int remove_dir(struct copy *c, const char *dir)
+{
+    char **names;
+    size_t n = 0;
+    int r = disk_list(c->to, dir, c->arena, &names, &n);
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = disk_unlink(c->to, arena_printf(c->arena, "%s/%s", dir, names[i]));
+    return r == 0 ? disk_rmdir(c->to, dir) : r;
+}
+
 // An empty directory that Kafka made gives its topic id to what takes its place.
 static int look_at_target(struct copy *c, struct target *t, struct uuid id)
 {
@@ -179,7 +201,13 @@ static int look_at_target(struct copy *c, struct target *t, struct uuid id)
             return -EEXIST;
         }
     }
-    r = say(c, disk_mkdir(c->to, t->temp), t->temp);
+    r = disk_mkdir(c->to, t->temp);
+    if (r == -EEXIST) { // of an export that did not come to its end
+        r = remove_dir(c, t->temp);
+        if (r == 0)
+            r = disk_mkdir(c->to, t->temp);
+    }
+    say(c, r, t->temp);
     struct bytes content;
     const char *path = arena_printf(c->arena, "%s/" METADATA_FILE, t->dir);
     if (r == 0 && t->is_there &&
@@ -207,16 +235,6 @@ static int out_partition(struct copy *c, struct log *l, const char *dir)
     if (r == 0)
         r = write_epochs(c, dir, &l->epochs);
     return r == 0 ? say(c, disk_sync_dir(c->to, dir), dir) : r;
-}
-
-static int remove_dir(struct copy *c, const char *dir)
-{
-    char **names;
-    size_t n = 0;
-    int r = disk_list(c->to, dir, c->arena, &names, &n);
-    for (size_t i = 0; i < n && r == 0; i++)
-        r = disk_unlink(c->to, arena_printf(c->arena, "%s/%s", dir, names[i]));
-    return r == 0 ? disk_rmdir(c->to, dir) : r;
 }
 
 static int put_in_place(struct copy *c, const struct target *t)

@@ -3,6 +3,7 @@
 
 usage: test_bench.py [TALLY]       ends with "N passed, N failed"
 """
+import contextlib
 import json
 import socket
 import subprocess
@@ -111,6 +112,45 @@ def test_a_foreign_address_is_said():
         done = bench(f"127.0.0.1:{web.getsockname()[1]}")
         t.join(PATIENCE_S)
     assert done.returncode == 2 and "does not speak the Kafka protocol" in done.stderr, done
+
+
+def test_an_address_that_never_ends_its_answer_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as tap:
+        def drip():
+            c, _ = tap.accept()
+            c.sendall(b"\0\0\1\0")
+            try:
+                while not done.wait(0.1):
+                    c.sendall(b"\0")
+            except OSError:
+                pass
+            c.close()
+        done = threading.Event()
+        t = threading.Thread(target=drip)
+        t.start()
+        try:
+            got = bench(f"127.0.0.1:{tap.getsockname()[1]}")
+        finally:
+            done.set()
+            t.join(PATIENCE_S)
+    assert got.returncode == 2 and "does not answer" in got.stderr, got
+
+
+def test_a_foreign_address_that_talks_is_said():
+    for words in (b"SSH-2.0-OpenSSH_9.2p1\r\n", b"\0" * 4096, b"\x7f\xff\xff\xff" * 1000):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            def talk():
+                c, _ = other.accept()
+                c.sendall(words)
+                with contextlib.suppress(ConnectionResetError):
+                    while c.recv(4096):
+                        pass
+                c.close()
+            t = threading.Thread(target=talk)
+            t.start()
+            done = bench(f"127.0.0.1:{other.getsockname()[1]}")
+            t.join(PATIENCE_S)
+        assert done.returncode == 2 and "does not speak the Kafka protocol" in done.stderr, done
 
 
 def test_bad_options_are_said():

@@ -283,6 +283,56 @@ static void what_fails_leaves_nothing(void **unused)
     }
 }
 
+// The end comes at every operation: what is left is known for what it is, and the next import and
+// the next export pass it by.
+static void a_copy_that_ends_early_is_made_again(void **unused)
+{
+    (void)unused;
+    bool is_over = false;
+    for (uint64_t at = 0; !is_over; at++) {
+        struct disk *kafka = with_dirs(1), *d = disk_sim_new(at);
+        struct arena *a = arena_new();
+        struct kafka_topic t;
+        struct uuid id = {{9}};
+        write_topic(kafka);
+        assert_int_equal(disk_mkdir(d, "/data"), 0);
+        assert_int_equal(disk_mkdir(d, "/out"), 0);
+        assert_int_equal(disk_sync_dir(d, "/"), 0);
+        assert_int_equal(check(kafka, a, &t), 0);
+        disk_sim_fail_at(d, at, -EIO);
+        is_over = kafka_copy_in(kafka, &t, d, "/data", id, why, sizeof why) == 0;
+        disk_sim_heal(d);
+        if (at % 2)
+            disk_sim_power_cut(d);
+        else
+            disk_sim_crash_process(d);
+        struct disk_stat st;
+        if (disk_stat(d, "/data/t-0/partition.metadata", &st) == 0)
+            assert_int_equal(log_remove_dir(d, "/data/t-0"), 0); // as the next start does
+        assert_int_equal(kafka_copy_in(kafka, &t, d, "/data", id, why, sizeof why), 0);
+        struct log_open args;
+        struct log *l = open_copy(d, &args);
+        disk_sim_fail_at(d, at, -EIO);
+        if (kafka_copy_out(d, &l, 1, "t", id, d, "/out", why, sizeof why) < 0) {
+            is_over = false;
+            disk_sim_heal(d);
+            assert_true(disk_stat(d, "/out/t-0", &st) < 0 || st.is_dir);
+            if (disk_stat(d, "/out/t-0", &st) < 0)
+                assert_int_equal(kafka_copy_out(d, &l, 1, "t", id, d, "/out", why, sizeof why), 0);
+        }
+        disk_sim_heal(d);
+        struct kafka_topic again;
+        assert_int_equal(kafka_topic_check(d, "/out", "t", a, &again, why, sizeof why), 0);
+        assert_int_equal(again.partitions[0].records, 6);
+        kafka_topic_free(&again);
+        log_close(l);
+        kafka_topic_free(&t);
+        arena_free(a);
+        disk_free(d);
+        disk_free(kafka);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +341,7 @@ int main(void)
         cmocka_unit_test(directories_must_be_whole),
         cmocka_unit_test(a_topic_comes_in_and_goes_out),
         cmocka_unit_test(what_fails_leaves_nothing),
+        cmocka_unit_test(a_copy_that_ends_early_is_made_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
