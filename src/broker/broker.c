@@ -560,7 +560,7 @@ static bool timers_may_fire(struct broker *b, bool input_was_empty)
         b->busy_passes = 0;
         return input_was_empty;
     }
-    if (++b->busy_passes < BUSY_PASSES_MAX)
+    if (!net_went_round(b->config.net) || ++b->busy_passes < BUSY_PASSES_MAX)
         return false;
     b->busy_passes = 0;
     return true;

@@ -44,6 +44,10 @@ static const char help[] =
     "  -c, --config FILE          settings, as Kafka's server.properties\n"
     "  -s, --set NAME=VALUE       one setting, by Kafka's name; overrides the file\n"
     "      --accounting on|off    account for what consumers get (default on)\n"
+    "      --io-threads N         threads that read and write connections, 1 to 64 (default 1: "
+    "the\n"
+    "                             one that does all else). For many cores and many clients; the\n"
+    "                             setting num.network.threads is the same, and 3 in Kafka\n"
     "      --clamp-replication-factor  take replication factors above 1 as 1\n"
     "      --log-level LEVEL      error, warn, info (default), debug or trace\n"
     "      --log-json             log lines as JSON objects\n"
@@ -76,6 +80,7 @@ struct options {
     bool memory;
     bool accounting;
     bool clamp_replication;
+    int64_t io_threads; // 0: not given
     enum log_level log_level;
     bool log_json;
     struct configs *configs;  // owned
@@ -187,6 +192,7 @@ enum {
     OPT_MEMORY = 256,
     OPT_ACCOUNTING,
     OPT_WEB,
+    OPT_IO_THREADS,
     OPT_CLAMP,
     OPT_LOG_LEVEL,
     OPT_LOG_JSON,
@@ -203,6 +209,7 @@ static const struct option long_options[] = {
     {"memory", no_argument, NULL, OPT_MEMORY},
     {"accounting", required_argument, NULL, OPT_ACCOUNTING},
     {"web", required_argument, NULL, OPT_WEB},
+    {"io-threads", required_argument, NULL, OPT_IO_THREADS},
     {"clamp-replication-factor", no_argument, NULL, OPT_CLAMP},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"log-json", no_argument, NULL, OPT_LOG_JSON},
@@ -235,6 +242,11 @@ static int take_option(struct options *o, int option, bool *ret_is_help)
         if (strcmp(optarg, "off") == 0)
             return CLI_FINE;
         return cli_fail("serve", "--web %s: the web page is not built yet; use --web off", optarg);
+    case OPT_IO_THREADS:
+        if (cli_number(optarg, 1, NET_THREADS_MAX, &o->io_threads))
+            return CLI_FINE;
+        return cli_fail("serve", "--io-threads takes a number from 1 to %d, not \"%s\"",
+                        NET_THREADS_MAX, optarg);
     case OPT_CLAMP:
         o->clamp_replication = true;
         return CLI_FINE;
@@ -376,12 +388,14 @@ static int start_net(struct server *s)
 {
     struct config_view view = {.fixed = s->options->configs};
     int64_t idle_ms = config_i64(&view, "connections.max.idle.ms");
+    int64_t threads = s->options->io_threads;
     struct net_limits limits = {
         .max_frame_bytes = (uint32_t)config_i64(&view, "socket.request.max.bytes"),
         .max_connections = connections_max(&view),
         .max_input_bytes = INPUT_MAX_BYTES,
         .max_output_bytes = OUTPUT_MAX_BYTES,
         .idle_ms = idle_ms > 0 ? (uint64_t)idle_ms : 0,
+        .threads = (unsigned)(threads ? threads : config_i64(&view, "num.network.threads")),
     };
     s->net = net_new(&limits, s->clock);
     sigset_t stop;

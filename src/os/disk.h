@@ -1,7 +1,8 @@
 #pragma once
 // The disk seam. Everything that touches a file goes through here, so that the simulator can lose,
 // tear and damage it (disk_sim.c). Paths are as the caller gives them; nothing here keeps them.
-// Calls return 0 or -errno. A handle belongs to one thread; only the pool runs elsewhere.
+// Calls return 0 or -errno. A handle belongs to one thread; only the pool runs elsewhere, and any
+// thread may give back a reference.
 
 #include "base/arena.h"
 #include "base/bytes.h"

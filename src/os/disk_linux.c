@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 
 struct disk_file {
     int fd;
-    unsigned refs;
+    atomic_uint refs; // also of network threads, which give back what they have sent
     bool is_dir, is_read_only;
 };
 
@@ -132,13 +133,13 @@ int disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file
 
 struct disk_file *disk_file_ref(struct disk_file *f)
 {
-    f->refs++;
+    atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
     return f;
 }
 
 void disk_close(struct disk_file *f)
 {
-    if (!f || --f->refs > 0)
+    if (!f || atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) > 1)
         return;
     close(f->fd);
     free(f);

@@ -7,6 +7,9 @@
 // none is given out while an answer waits for the socket. So what a connection can make us hold is
 // one input buffer, and the output that waits for a slow reader the answers to these. No callback
 // is ever run from inside a net_*() call other than net_run_once().
+//
+// With threads (net_limits) others read and write the sockets. Whoever calls sees nothing of it but
+// that an answer leaves a little later, when net_run_once() goes on or is called again.
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -14,6 +17,7 @@
 
 // Frames of one connection that were given out and are not answered.
 #define NET_OPEN_MAX 32
+#define NET_THREADS_MAX 64
 
 struct net;
 struct clock;
@@ -28,6 +32,8 @@ struct net_limits {
     // with the largest is closed. 0 is no limit.
     uint64_t max_output_bytes;
     uint64_t idle_ms; // connections.max.idle.ms; 0 is never
+    // That read and write the sockets; 0 and 1: the loop does.
+    unsigned threads;
 };
 
 enum net_reason {
@@ -102,12 +108,19 @@ void net_close(struct net *n, uint64_t conn); // what is not written is lost; on
 // Closes after what net_send() was given has been written.
 void net_close_after_send(struct net *n, uint64_t conn);
 uint64_t net_queued(struct net *n, uint64_t conn); // what net_send() was given in its life
-bool net_is_sending(struct net *n, uint64_t conn); // an answer is not wholly written yet
+// An answer is not wholly written yet; with threads it may be, and that is seen in a later pass.
+bool net_is_sending(struct net *n, uint64_t conn);
 size_t net_connections(const struct net *n);
 
 // One pass: waits at most timeout_ms (-1: for ever) for something to happen, then handles all of
-// what has happened once. Returns how many events it handled; 0 after a timeout.
+// what has happened once. Returns how many events it handled; 0 only when nothing had come in: no
+// socket had anything when it looked. With threads it may wait for them a moment longer, and return
+// 1 when they have not looked yet.
 int net_run_once(struct net *n, int timeout_ms);
+// For one who does something at its time, after the input that came before, when no pass returns 0:
+// whether every socket was looked at, and what was found handled, since this was last so. Each pass
+// does, but with threads it takes several.
+bool net_went_round(struct net *n);
 
 // Further descriptors in the same loop (signals, pseudo-terminals, the disk pool). Real world
 // only: the simulator has none. events and what is passed on are EPOLLIN, EPOLLOUT, ...

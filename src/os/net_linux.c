@@ -48,6 +48,12 @@ struct net *net_new(const struct net_limits *limits, struct clock *c)
                                   &n->dying, &n->buried, &n->listeners, &n->watches, &n->gone};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
+    if (limits->threads > 1) {
+        n->threads = threads_new(limits->threads, &n->worker);
+        n->worker.input.keeps_none = true;
+        n->wake = (struct slot){.kind = SLOT_WAKE, .fd = threads_wake_fd(n->threads)};
+        epoll_set(n->worker.epoll_fd, &n->wake, EPOLL_CTL_ADD, EPOLLIN | EPOLLET);
+    }
     n->next_conn = 1;
     n->next_listener = 1;
     return n;
@@ -83,7 +89,10 @@ static bool is_sending(const struct conn *c)
 // What was answered and not handed over goes with it.
 static void give_order(struct net *n, struct conn *c, unsigned orders)
 {
-    stream_order(&n->worker, &c->s, &c->out, orders);
+    if (n->threads)
+        threads_order(n->threads, &c->s, &c->out, orders);
+    else
+        stream_order(&n->worker, &c->s, &c->out, orders);
 }
 
 static void uncork(struct conn *c)
@@ -208,8 +217,12 @@ static void conn_next(struct net *n, struct conn *c)
 static void hand_over(struct net *n, struct conn *c)
 {
     uncork(c);
-    give_order(n, c, 0);
-    conn_next(n, c);
+    bool is_last = c->has_input && c->n_open == 0 && !has_good_frame(n, c);
+    if (is_last)
+        c->has_input = false;
+    give_order(n, c, is_last ? ORDER_READ : 0);
+    if (!is_last)
+        conn_next(n, c);
 }
 
 static uint64_t send_out(struct net *n, struct conn *c, struct kw_out *out, bool may_wait)
@@ -291,7 +304,13 @@ uint64_t net_queued(struct net *n, uint64_t id)
 bool net_is_sending(struct net *n, uint64_t id)
 {
     struct conn *c = conn_find(n, id);
-    return c && (c->is_corked || is_sending(c));
+    if (!c || !is_sending(c))
+        return c && c->is_corked;
+    if (n->threads && !c->asked_to_tell) { // so that a pass follows when it is
+        c->asked_to_tell = true;
+        give_order(n, c, ORDER_TELL);
+    }
+    return true;
 }
 
 // ---- News of a connection's socket
@@ -356,6 +375,11 @@ static void take_news(struct worker *w, struct stream *s, enum news news)
     hear(n, (struct conn *)(void *)s, news);
 }
 
+static void take_letter(void *arg, struct stream *s, enum news news)
+{
+    hear(arg, (struct conn *)(void *)s, news);
+}
+
 // ---- Opening and closing
 
 static void conn_open(struct net *n, const struct listener *l, int fd,
@@ -383,6 +407,8 @@ static void conn_open(struct net *n, const struct listener *l, int fd,
     list_append(&n->conns, &c->s.slot.node);
     map_put(n->by_id, key_u64(&c->id), c);
     n->n_conns++;
+    if (n->threads)
+        threads_adopt(n->threads, &c->s);
     give_order(n, c, ORDER_OPEN);
 }
 
@@ -449,10 +475,14 @@ static int reap_dying(struct net *n)
 
 static void free_gone(struct net *n)
 {
+    if (list_is_empty(&n->buried) && list_is_empty(&n->gone))
+        return;
     LIST_EACH (at, &n->buried) {
         struct conn *c = conn_at(at);
         if (!c->is_gone)
             continue;
+        if (n->threads)
+            threads_forget(n->threads, &c->s);
         out_free(&n->output, &c->out, 0);
         list_remove(at);
         list_append(&n->gone, at);
@@ -531,6 +561,7 @@ void net_free(struct net *n)
 {
     if (!n)
         return;
+    threads_free(n->threads);
     LIST_EACH (at, &n->listeners)
         slot_close(n, LIST_ITEM(at, struct slot, node));
     struct list *const lists[] = {&n->conns, &n->leaving, &n->dying, &n->buried};
@@ -602,15 +633,29 @@ static int deliver_ready(struct net *n)
     return count;
 }
 
+// With threads: what came before this time was told.
+static bool idle_round_is_over(struct net *n, uint64_t *now)
+{
+    if (n->idle_now_ms == 0)
+        n->idle_now_ms = *now;
+    if (!threads_round_is_over(n->threads, &n->idle_round))
+        return false;
+    *now = n->idle_now_ms;
+    n->idle_now_ms = 0;
+    return true;
+}
+
 static void close_idle(struct net *n)
 {
     uint64_t now = now_ms(n);
     if (n->limits.idle_ms == 0 || now < n->idle_check_ms)
         return;
+    if (n->threads && !idle_round_is_over(n, &now))
+        return;
     n->idle_check_ms = now + IDLE_CHECK_MS;
     LIST_EACH (at, &n->conns) {
         struct conn *c = conn_at(at);
-        if (now - c->active_ms < n->limits.idle_ms)
+        if (now < c->active_ms + n->limits.idle_ms)
             return;
         // One that is to be closed may have requests that get no answer any more.
         if (c->n_open == 0 || c->closes_after_send)
@@ -630,9 +675,14 @@ static int until_idle_ms(struct net *n)
     return due - now > IDLE_WAIT_MAX_MS ? IDLE_WAIT_MAX_MS : (int)(due - now);
 }
 
+static bool has_work(const struct net *n)
+{
+    return !list_is_empty(&n->ready) || !list_is_empty(&n->dying);
+}
+
 static int wait_ms(struct net *n, int timeout_ms)
 {
-    if (!list_is_empty(&n->ready) || !list_is_empty(&n->dying))
+    if (has_work(n))
         return 0;
     int most = -1;
     if (n->is_paused)
@@ -646,7 +696,8 @@ static int wait_ms(struct net *n, int timeout_ms)
     return timeout_ms;
 }
 
-static void handle_event(struct net *n, const struct epoll_event *e)
+// Returns how many things have happened.
+static int handle_event(struct net *n, const struct epoll_event *e)
 {
     struct slot *s = e->data.ptr;
     if (s->kind == SLOT_CONN) {
@@ -654,18 +705,17 @@ static void handle_event(struct net *n, const struct epoll_event *e)
     } else if (s->kind == SLOT_LISTENER) {
         if (s->fd >= 0 && !n->is_paused)
             listener_accept(n, (struct listener *)(void *)s);
-    } else {
+    } else if (s->kind == SLOT_WATCH) {
         struct watch *w = (struct watch *)(void *)s;
         if (w->fn)
             w->fn(w->arg, e->events);
     }
+    return s->kind != SLOT_WAKE;
 }
 
-int net_run_once(struct net *n, int timeout_ms)
+static int wait_and_handle(struct net *n, int most_ms)
 {
     struct epoll_event events[EVENTS_MAX];
-    flush_corked(n);
-    int most_ms = wait_ms(n, timeout_ms);
     int count = epoll_wait(n->worker.epoll_fd, events, EVENTS_MAX, most_ms);
     // So it ends when the process was stopped (SIGSTOP): what came meanwhile is to be found.
     while (count < 0 && errno == EINTR)
@@ -673,12 +723,33 @@ int net_run_once(struct net *n, int timeout_ms)
     CHECK(count >= 0);
     if (count == 0 && most_ms > 0)
         input_pool_trim(&n->worker.input);
+    int handled = 0;
     for (int i = 0; i < count; i++)
-        handle_event(n, &events[i]);
-    int handled = count + deliver_ready(n) + reap_dying(n);
+        handled += handle_event(n, &events[i]);
+    if (n->threads)
+        handled += threads_take_news(n->threads, take_letter, n);
+    return handled;
+}
+
+int net_run_once(struct net *n, int timeout_ms)
+{
+    flush_corked(n);
+    int most_ms = wait_ms(n, timeout_ms);
+    if (n->threads)
+        most_ms = threads_sleep(n->threads, most_ms, most_ms == 0 && !has_work(n));
+    int handled = wait_and_handle(n, most_ms) + deliver_ready(n) + reap_dying(n);
     close_idle(n);
     if (n->is_paused && now_ms(n) >= n->resume_ms && n->n_conns < n->limits.max_connections)
         pause_accepting(n, false);
     free_gone(n);
+    if (n->threads) {
+        threads_post(n->threads);
+        handled += handled == 0 && !threads_rest(n->threads);
+    }
     return handled;
+}
+
+bool net_went_round(struct net *n)
+{
+    return !n->threads || threads_round_is_over(n->threads, &n->round);
 }

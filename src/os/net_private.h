@@ -1,6 +1,7 @@
 #pragma once
 // What net_linux.c keeps of each descriptor. Private to it.
 
+#include "os/net_threads.h"
 #include "os/stream.h"
 
 struct listener {
@@ -44,7 +45,9 @@ struct conn {
 };
 
 struct net {
-    struct worker worker; // the loop as its own worker
+    struct worker worker;    // the loop as its own worker
+    struct threads *threads; // NULL: it is
+    struct slot wake;        // of threads
     struct budget input;
     struct budget output;
     struct net_limits limits;
@@ -69,4 +72,7 @@ struct net {
     bool is_paused;           // no accepting
     uint64_t resume_ms;
     uint64_t idle_check_ms;
+    uint64_t idle_now_ms; // threads: what is idle at this time is closed after this round
+    struct round idle_round;
+    struct round round; // net_went_round()
 };

@@ -84,8 +84,22 @@ void stream_order(struct worker *w, struct stream *s, struct kw_out *answers, un
 void stream_event(struct worker *w, struct stream *s, uint32_t events); // of epoll
 void epoll_set(int epoll_fd, struct slot *s, int op, uint32_t events);
 
-bool out_is_empty(const struct kw_out *out);
-// Puts *more behind *to, which leaves it empty. Both count in the budget.
-void out_move(struct budget *b, struct kw_out *to, struct kw_out *more);
 // What is left of it, with its references from this splice on.
 void out_free(struct budget *b, struct kw_out *out, size_t splice_at);
+void out_append(struct budget *b, struct kw_out *to, struct kw_out *more);
+
+static inline bool out_is_empty(const struct kw_out *out)
+{
+    return out->buf.len == 0 && out->n_splices == 0;
+}
+
+// Puts *more behind *to, which leaves it empty. Both count in the budget.
+static inline void out_move(struct budget *b, struct kw_out *to, struct kw_out *more)
+{
+    if (out_is_empty(to) && to->buf.cap == 0) {
+        *to = *more;
+        *more = (struct kw_out){0};
+    } else {
+        out_append(b, to, more);
+    }
+}

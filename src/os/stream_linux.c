@@ -33,11 +33,6 @@ static void end(struct worker *w, struct stream *s, enum net_reason reason)
 
 // ---- Output
 
-bool out_is_empty(const struct kw_out *out)
-{
-    return out->buf.len == 0 && out->n_splices == 0;
-}
-
 void out_free(struct budget *b, struct kw_out *out, size_t splice_at)
 {
     if (out->buf.cap > 0)
@@ -48,14 +43,8 @@ void out_free(struct budget *b, struct kw_out *out, size_t splice_at)
     *out = (struct kw_out){0};
 }
 
-void out_move(struct budget *b, struct kw_out *to, struct kw_out *more)
+void out_append(struct budget *b, struct kw_out *to, struct kw_out *more)
 {
-    if (out_is_empty(to)) {
-        out_free(b, to, 0);
-        *to = *more;
-        *more = (struct kw_out){0};
-        return;
-    }
     budget_give(b, to->buf.cap + more->buf.cap);
     size_t cap = to->n_splices + more->n_splices + 1;
     to->splices = realloc(to->splices, cap * sizeof *to->splices);
@@ -266,18 +255,19 @@ void stream_order(struct worker *w, struct stream *s, struct kw_out *answers, un
         s->events = EPOLLIN | EPOLLRDHUP;
         epoll_set(w->epoll_fd, &s->slot, EPOLL_CTL_ADD, s->events);
     }
-    s->tells |= (orders & ORDER_TELL) != 0;
-    s->finishes |= (orders & ORDER_FINISH) != 0;
     bool has_answers = !out_is_empty(answers);
-    if (s->has_ended)
+    if (s->has_ended) {
         out_free(w->output, answers, 0);
-    else if (has_answers)
-        out_move(w->output, &s->out, answers);
-    if (!s->has_ended && (has_answers || orders & (ORDER_TELL | ORDER_FINISH)))
-        stream_flush(w, s);
-    if (orders & ORDER_READ && !s->has_ended) {
-        s->may_read = true;
-        next_turn(w, s);
+    } else {
+        s->tells |= (orders & ORDER_TELL) != 0;
+        s->finishes |= (orders & ORDER_FINISH) != 0;
+        s->may_read |= (orders & ORDER_READ) != 0;
+        if (has_answers)
+            out_move(w->output, &s->out, answers);
+        if (has_answers || orders & (ORDER_TELL | ORDER_FINISH))
+            stream_flush(w, s);
+        else if (orders & ORDER_READ)
+            next_turn(w, s);
     }
     if (orders & ORDER_CLOSE) {
         end(w, s, NET_CLOSED_BY_US);

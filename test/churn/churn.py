@@ -102,7 +102,8 @@ class Storm:
         self.broker = subprocess.Popen(
             [self.args.tally, "serve", "--listen", self.address, "--data", str(self.top / "data"),
              "--set", "group.initial.rebalance.delay.ms=100",
-             "--set", "group.min.session.timeout.ms=1000"],
+             "--set", "group.min.session.timeout.ms=1000",
+             *os.environ.get("SERVE_OPTIONS", "").split()],
             stdout=subprocess.PIPE, stderr=self.log)
         line = self.broker.stdout.readline().decode()
         found = re.fullmatch(r"ready (\S+)\n", line)

@@ -5,6 +5,7 @@ the end the broker stops in order and starts again on the same directory with th
 
 usage: test_abuse.py [TALLY] [--seconds N] [--seed N] [--only NAME]
                      ends with "abuse: N passed, N failed"
+SERVE_OPTIONS in the environment: given to each broker.
 """
 import argparse
 import gzip
@@ -40,7 +41,8 @@ class Broker:
         self.log = open(pathlib.Path(data).parent / "broker.log", "ab")
         self.child = subprocess.Popen(
             [tally, "serve", "--listen", "127.0.0.1:0", "--data", data,
-             "--set", "group.initial.rebalance.delay.ms=0"],
+             "--set", "group.initial.rebalance.delay.ms=0",
+             *os.environ.get("SERVE_OPTIONS", "").split()],
             stdout=subprocess.PIPE, stderr=self.log)
         line = self.child.stdout.readline().decode()
         found = re.fullmatch(r"ready (127\.0\.0\.1:\d+)\n", line)

@@ -32,7 +32,8 @@ class Broker:
         self.log.write_text("")
         self.child = subprocess.Popen(
             ["bash", "-c", limited, "bash", self.args.tally, "serve", "--listen", "127.0.0.1:0",
-             "--data", self.place / "data"], stdout=subprocess.PIPE, stderr=self.log.open("ab"))
+             "--data", self.place / "data", *os.environ.get("SERVE_OPTIONS", "").split()],
+            stdout=subprocess.PIPE, stderr=self.log.open("ab"))
         line = self.child.stdout.readline().decode()
         assert line.startswith("ready "), self.log.read_text()
         self.address = line.split()[1]

@@ -2,6 +2,7 @@
 """tally serve as a program: start, bad input, bad settings, stop, restart. Raw sockets only.
 
 usage: test_serve.py [TALLY]       ends with "N passed, N failed"
+SERVE_OPTIONS in the environment: given to each broker.
 """
 import json
 import os
@@ -18,6 +19,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TALLY = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "build/tally")
 PATIENCE_S = 20
+SERVE_OPTIONS = os.environ.get("SERVE_OPTIONS", "").split()
 FRAME_MAX = 104857600
 
 
@@ -25,7 +27,8 @@ class Server:
     def __init__(self, *options, data=None, before=None, lines=r"127\.0\.0\.1:(\d+)"):
         self.log = tempfile.TemporaryFile()
         place = ["--data", data] if data else ["--memory"]
-        self.child = subprocess.Popen([TALLY, "serve", "--listen", "127.0.0.1:0", *place, *options],
+        self.child = subprocess.Popen([TALLY, "serve", "--listen", "127.0.0.1:0", *SERVE_OPTIONS,
+                                       *place, *options],
                                       stdout=subprocess.PIPE, stderr=self.log, preexec_fn=before)
         line = self.child.stdout.readline().decode()
         found = re.fullmatch(f"ready {lines}\n", line)
@@ -355,6 +358,8 @@ def test_bad_options():
     assert "on or off" in fails("--memory", "--accounting", "maybe")
     assert "HOST:PORT" in fails("--memory", "--listen", "9092x")
     assert "exclude" in fails("--memory", "--data", "x")
+    for n in ("0", "65", "two", ""):
+        assert "a number from 1 to 64" in fails("--memory", "--io-threads", n)
 
 
 def test_config_file():
@@ -371,6 +376,26 @@ def test_config_file():
         with Server("--config", path) as b:
             assert f"{path}:1: num.io.threads" in b.logged(), b.logged()
         assert "No such file" in fails("--memory", "--config", path + ".absent")
+
+
+def net_threads(b):
+    names = [t.read_text() for t in pathlib.Path(f"/proc/{b.child.pid}/task").glob("*/comm")]
+    return names.count("tally-net\n")
+
+
+def test_network_threads():
+    by_setting = ["--set", "num.network.threads=2"]
+    cases = [(["--io-threads", "3"], 3), (["--io-threads", "1"], 0),
+             ([*by_setting, "--io-threads", "1"], 0)]
+    for options, n in cases if SERVE_OPTIONS else [*cases, (by_setting, 2)]:
+        with Server(*options) as b:
+            assert net_threads(b) == n, options
+            clients = [b.connect() for _ in range(7)]
+            for s in clients:
+                api_versions(s)
+            for s in clients:
+                s.close()
+            assert b.stop() == 0, b.logged()
 
 
 def test_several_listeners_each_tell_their_own_address():

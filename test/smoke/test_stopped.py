@@ -3,7 +3,7 @@
 that hangs does it) takes what came meanwhile before it fires timers: whoever had sent a Heartbeat
 is still a member.
 
-usage: test_stopped.py [TALLY] [--io-threads N]     ends with "N passed, N failed"
+usage: test_stopped.py [TALLY]     ends with "N passed, N failed"
 """
 import os
 import pathlib
@@ -16,7 +16,6 @@ from test_serve import PATIENCE_S, ROOT, Server, run_all
 sys.path.insert(0, str(ROOT / "test/interop/diff"))
 from kafka_wire import Connection  # noqa: E402
 
-THREADS = sys.argv[sys.argv.index("--io-threads") + 1] if "--io-threads" in sys.argv else "1"
 MEMBERS = 40
 SESSION_MS = 1000
 TIMES = 2
@@ -60,8 +59,6 @@ def wait_until_stopped(pid):
 def test_who_sent_a_heartbeat_meanwhile_is_still_a_member():
     options = ["--set", "group.min.session.timeout.ms=1000",
                "--set", "group.initial.rebalance.delay.ms=0"]
-    if THREADS != "1":
-        options += ["--io-threads", THREADS]
     with Server(*options) as b:
         members = [Member(b, i) for i in range(MEMBERS)]
         for _ in range(TIMES):

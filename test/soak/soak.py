@@ -54,6 +54,7 @@ class Broker:
 
     def start(self, wait=True):
         options = [o for s in SETTINGS for o in ("--set", s)]
+        options += os.environ.get("SERVE_OPTIONS", "").split()
         self.started = time.monotonic()
         self.child = subprocess.Popen(
             [self.tally, "serve", "--listen", self.address, "--data", self.place / "data",

@@ -1,4 +1,5 @@
-// The real net over loopback: frames, muting, splices, ends.
+// The real net over loopback: frames, muting, splices, ends; each case with the loop alone and with
+// network threads.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,6 +24,8 @@
 #include <pthread.h>
 
 #define PASSES_MAX 2000
+
+static unsigned threads; // net_limits.threads
 
 struct world {
     struct clock *clock;
@@ -121,6 +124,7 @@ static struct world *world_new(struct net_limits limits)
 {
     struct world *w = calloc(1, sizeof *w);
     w->clock = clock_new();
+    limits.threads = threads;
     w->net = net_new(&limits, w->clock);
     struct net_handler h = {w, on_open, on_frame, on_eof, on_close, on_accept_paused};
     net_set_handler(w->net, &h);
@@ -146,12 +150,17 @@ static void put(int fd, const char *data, size_t len)
     assert_int_equal(write(fd, data, len), len);
 }
 
-static void get(int fd, char *data, size_t len)
+static void get(struct world *w, char *data, size_t len)
 {
-    for (size_t got = 0; got < len;) {
-        ssize_t n = read(fd, data + got, len - got);
-        assert_true(n > 0);
-        got += (size_t)n;
+    size_t got = 0;
+    for (int passes = 0; got < len; passes++) {
+        assert_true(passes < PASSES_MAX);
+        // With threads answers leave with the next pass, else at once.
+        ssize_t n = recv(w->client, data + got, len - got, threads > 1 ? MSG_DONTWAIT : 0);
+        assert_true(n > 0 || (n < 0 && errno == EAGAIN));
+        got += n > 0 ? (size_t)n : 0;
+        if (n < 0)
+            net_run_once(w->net, 10);
     }
 }
 
@@ -196,7 +205,7 @@ static void test_one_frame_at_a_time(void **state)
     put(w->client, "\0\1x", 3); // the rest of length 1
     UNTIL(w, w->frames == 4);
     char got[3];
-    get(w->client, got, 3);
+    get(w, got, 3);
     assert_memory_equal(got, "one", 3);
     world_free(w);
 }
@@ -224,19 +233,19 @@ static void test_answers_that_wait(void **state)
     assert_int_equal(recv(w->client, got, 1, MSG_DONTWAIT), -1);
     assert_true(net_is_sending(w->net, w->conn));
     answer(w, "2");
-    get(w->client, got, 2);
+    get(w, got, 2);
     assert_memory_equal(got, "12", 2);
     answer_soon(w, "3");
     assert_int_equal(recv(w->client, got, 1, MSG_DONTWAIT), -1);
     net_run_once(w->net, 0);
-    get(w->client, got, 1);
+    get(w, got, 1);
     assert_int_equal(got[0], '3');
     UNTIL(w, w->frames == 5);
     answer_soon(w, "4");
     assert_true(net_is_sending(w->net, w->conn));
     net_close(w->net, w->conn);
     UNTIL(w, w->closed == 1);
-    get(w->client, got, 1);
+    get(w, got, 1);
     assert_int_equal(got[0], '4');
     assert_int_equal(w->end.sent_bytes, 4);
     world_free(w);
@@ -266,7 +275,7 @@ static void test_frames_together(void **state)
     assert_memory_equal(w->last, "dD", 2);
     answer_soon(w, "C");
     char got[3];
-    get(w->client, got, 3);
+    get(w, got, 3);
     assert_memory_equal(got, "ABC", 3);
     world_free(w);
 }
@@ -309,7 +318,7 @@ static void test_a_bad_frame_behind_good_ones(void **state)
     UNTIL(w, w->closed == 1);
     assert_int_equal(w->end.reason, NET_CLOSED_BAD_FRAME);
     char got[2];
-    get(w->client, got, 2);
+    get(w, got, 2);
     assert_memory_equal(got, "12", 2);
     world_free(w);
 }
@@ -410,7 +419,7 @@ static void test_splices_come_out_in_place(void **state)
     assert_int_equal(net_send(w->net, w->conn, &out), 7);
     disk_close(f); // the net has its own reference
     char got[7];
-    get(w->client, got, 7);
+    get(w, got, 7);
     assert_memory_equal(got, "<234>9!", 7);
     UNTIL(w, !net_is_sending(w->net, w->conn));
     shutdown(w->client, SHUT_WR);
@@ -436,7 +445,7 @@ static void test_eof_is_told_and_the_answer_still_sent(void **state)
     assert_int_equal(w->closed, 0);
     answer(w, "late");
     char got[4];
-    get(w->client, got, 4);
+    get(w, got, 4);
     assert_memory_equal(got, "late", 4);
     UNTIL(w, w->closed == 1);
     world_free(w);
@@ -456,7 +465,7 @@ static void test_eof_together_with_frames(void **state)
     UNTIL(w, w->eofs == 2);
     answer(w, "two");
     char got[6];
-    get(w->client, got, 6);
+    get(w, got, 6);
     assert_memory_equal(got, "onetwo", 6);
     UNTIL(w, w->closed == 1);
     world_free(w);
@@ -548,6 +557,38 @@ static void test_closing_does_not_wait_for_ever(void **state)
     net_close_after_send(w->net, w->conn);
     UNTIL(w, w->closed == 1);
     assert_int_equal(w->end.reason, NET_CLOSED_IDLE);
+    world_free(w);
+}
+
+// A pass that returns 0 has missed nothing: timers may fire after it.
+static void test_nothing_is_there_when_a_pass_says_so(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    for (unsigned i = 1; i <= 500; i++) {
+        put(w->client, "\0\0\0\1a", 5);
+        quiet(w);
+        assert_int_equal(w->frames, i);
+        no_answer(w);
+    }
+    world_free(w);
+}
+
+// Nor has a round, of passes none of which returns 0.
+static void test_a_round_misses_nothing(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    UNTIL(w, w->opened == 1);
+    for (unsigned i = 1; i <= 500; i++) {
+        UNTIL(w, net_went_round(w->net));
+        put(w->client, "\0\0\0\1a", 5);
+        do
+            net_run_once(w->net, 0);
+        while (!net_went_round(w->net));
+        assert_int_equal(w->frames, i);
+        no_answer(w);
+    }
     world_free(w);
 }
 
@@ -647,9 +688,17 @@ int main(void)
         cmocka_unit_test(test_what_was_not_sent_is_not_counted),
         cmocka_unit_test(test_output_of_all_is_bounded),
         cmocka_unit_test(test_closing_does_not_wait_for_ever),
+        cmocka_unit_test(test_nothing_is_there_when_a_pass_says_so),
+        cmocka_unit_test(test_a_round_misses_nothing),
         cmocka_unit_test(test_connections_are_bounded),
         cmocka_unit_test(test_refused_and_unlistened),
         cmocka_unit_test(test_mail_comes_in_order),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    static const unsigned forms[] = {1, 3};
+    for (size_t i = 0; i < 2; i++) {
+        threads = forms[i];
+        failed += cmocka_run_group_tests_name(i ? "3 threads" : "1 thread", tests, NULL, NULL);
+    }
+    return failed;
 }

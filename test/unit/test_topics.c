@@ -550,7 +550,7 @@ static void a_topic_is_made_on_demand_once(void **state)
 static void kafkas_other_settings_are_known(void **state)
 {
     (void)state;
-    static const char *const names[] = {"num.network.threads", "process.roles",
+    static const char *const names[] = {"background.threads", "process.roles",
                                         "controller.quorum.voters",
                                         "offsets.topic.replication.factor", "num.io.threads"};
     char why[200];
