@@ -17,7 +17,7 @@
 
 #define CONSUMER_TICK_MS 100 // longest wait in one poll, and longest time without one
 #define CONSUMER_AHEAD                                                                             \
-    1000                       // records held for the transactions after the next one, so that
+    2000                       // records held for the transactions after the next one, so that
                                // small ones share one question about their topic's id
 #define CONSUMER_COMMIT_MS 100 // offsets go to Kafka no more often than this
 #define CONSUMER_ID_CHECK_MS                                                                       \
