@@ -8,8 +8,9 @@
 // Entries stand in a dense array in order of insertion; the table holds their index + 1.
 // A removed entry leaves a hole (is_live false) until the next rebuild.
 
-// Numbers and uuids stand in the entry itself: no memory of their own, and one cache line less.
-#define INLINE_KEY_MAX 16
+// Numbers, uuids and partitions of a uuid stand in the entry itself: no memory of their own, and
+// one cache line less.
+#define INLINE_KEY_MAX 24
 
 struct entry {
     union {

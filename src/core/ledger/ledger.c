@@ -505,19 +505,21 @@ void ledger_own_request(struct ledger *l, struct ledger_time t, uint64_t conn, s
     struct conn *c = find_conn(l, conn);
     if (!c || member.len <= 0)
         return;
-    struct group *g = get_group(l, group);
-    struct member *m = find_member(g, member);
+    // Nearly always the one that it was before.
+    struct member *m = c->own;
+    if (!m || !str_eq(m->id, member) || !str_eq(m->group->name, group))
+        m = find_member(get_group(l, group), member);
     if (!m) {
         // An id that is no member's may be a zombie's from before a restart, or nonsense.
         if (api != API_JOIN_GROUP)
             return;
-        m = get_member(g, member);
+        m = get_member(get_group(l, group), member);
     }
     member_timing(m, t.now_ms, api);
     if (m->who.client_id.len < 0) {
         drop_identity(&m->who);
         m->who = keep_identity(&c->who);
-        group_had_identity(g, &m->who);
+        group_had_identity(m->group, &m->who);
     }
     if (m->instance.len < 0 && c->instance.len > 0) {
         m->instance = keep(c->instance);
