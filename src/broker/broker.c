@@ -433,6 +433,8 @@ static bool is_stalled(const struct broker *b)
 
 static uint64_t next_due_ms(struct broker *b)
 {
+    if (b->config.is_passing)
+        return UINT64_MAX;
     uint64_t due = is_stalled(b) ? UINT64_MAX : core_next_due_ms(b->core);
     const struct timer *t = heap_first(&b->timers);
     if (t && t->due_ms < due)
@@ -664,7 +666,7 @@ void broker_step(struct broker *b, bool input_was_empty)
         return;
     broker_read_clock(b);
     take_syncs(b);
-    if (!b->failure && timers_may_fire(b, input_was_empty)) {
+    if (!b->failure && !b->config.is_passing && timers_may_fire(b, input_was_empty)) {
         if (!is_stalled(b))
             fire_core_timers(b);
         dispatch_fire_timers(b);

@@ -40,6 +40,9 @@ struct broker_config {
     struct log_repair *repair; // log.h: damaged logs are mended while they are opened; NULL: not
     char **repair_topics;      // only of these; none: of all
     int n_repair_topics;
+    // A verb that only opens the directory and closes it, under other settings than its broker's:
+    // nothing grows old, nobody is put out, nothing is compacted.
+    bool is_passing;
     // Called once by broker_new() when the journal is replayed and nothing new is decided yet, for
     // tests that compare; NULL is fine.
     void (*on_replayed)(void *user, const struct core *core);

@@ -96,6 +96,7 @@ static int home_open(struct home *h, const char *data, bool is_read_only)
                                    .dir = data,
                                    .fixed = h->configs,
                                    .accounting = true,
+                                   .is_passing = true,
                                    .repair = h->repair};
     if (h->repair) {
         config.repair_topics = h->repair_what->names;

@@ -239,6 +239,13 @@ def test_an_older_segment_cut_or_missing():
             serves(data)
 
 
+def earliest(s):
+    """Where partition 0 of t begins."""
+    s.sendall(frame(2, 1, struct.pack(">ii", -1, 1) + string(b"t") +
+                    struct.pack(">iiq", 1, 0, -2)))
+    return struct.unpack(">q", receive(s)[-8:])[0]
+
+
 def repair(data, *names):
     return subprocess.run([TALLY, "topic", "repair", *names, "--data", data], text=True,
                           capture_output=True, timeout=PATIENCE_S)
@@ -269,6 +276,19 @@ def test_a_damaged_log_is_repaired():
         done = repair(data)
         assert done.returncode == 0 and "nothing was repaired" in done.stdout, done
         serves(data)
+
+
+def test_a_repair_removes_nothing_by_age():
+    """How long they stay may be said in the broker's file of settings, which a repair has not."""
+    options = ("--set", "log.roll.ms=1000", "--set", "log.retention.ms=-1")
+    with filled(times=(10 ** 6, 2 * 10 ** 6), options=options) as data:
+        logs = sorted(pathlib.Path(data, "t-0").glob("*.log"))
+        content = [path.read_bytes() for path in logs]
+        done = repair(data)
+        assert done.returncode == 0 and "nothing was repaired" in done.stdout, done
+        assert [path.read_bytes() for path in logs] == content
+        with Server(*options, data=data) as b, b.connect() as s:
+            assert earliest(s) == 0
 
 
 def test_a_partition_moved_away_begins_anew():
