@@ -24,7 +24,6 @@ DIFFERENCES = [
      "what is no part of the records is no part of a batch"),
     ("closed_batches", "a record's length lies", "ErrorCode|BaseOffset",
      "Apache Kafka stores what no consumer can read"),
-    ("closed_batches", "future", "RecordErrors", "the first record that is wrong"),
     ("bad_batches|log_append_time", "future|too old|too young", "RecordErrors",
      "the first record that is wrong"),
     ("fetch", "unknown isolation", "", "Apache Kafka fails inside; here any but 1 is uncommitted"),
