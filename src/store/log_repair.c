@@ -102,8 +102,10 @@ static bool reads(const uint8_t *p, struct batch_header *ret)
 }
 
 // A whole batch that can stand there. Its base offset is not in its checksum: one that is too high
-// is found out by the batch behind it.
-static int fits(struct repair *m, uint64_t pos, struct batch_header *h, bool *ret_fits)
+// is found out by the batch behind it. What a record holds may look like a batch, too: where
+// nothing but the search leads there, the end of the file or a batch has to be behind it.
+static int fits(struct repair *m, uint64_t pos, bool is_searched, struct batch_header *h,
+                bool *ret_fits)
 {
     const uint8_t *p;
     struct batch_header next;
@@ -121,12 +123,14 @@ static int fits(struct repair *m, uint64_t pos, struct batch_header *h, bool *re
     r = window_at(&m->w, behind, BATCH_HEADER_BYTES, &p);
     if (r < 0)
         return r;
-    if (h->base_offset != m->due && reads(p, &next) && next.base_offset < end) {
+    bool is_behind = reads(p, &next);
+    if (h->base_offset != m->due && is_behind && next.base_offset < end) {
         r = segment_batch_valid(&m->w, behind, &next, &is_valid);
-        *ret_fits = r == 0 && !is_valid;
+        *ret_fits = r == 0 && !is_valid && !is_searched;
         return r;
     }
-    *ret_fits = true;
+    *ret_fits = !is_searched || behind == m->w.size ||
+                (is_behind && next.base_offset >= end && batch_header_end(&next) <= m->upper);
     return 0;
 }
 
@@ -136,15 +140,33 @@ static bool may_follow(const struct repair *m, int64_t next)
                                                 epochs_begins_at(&m->l->epochs, next)));
 }
 
+// Behind the damaged batch at *pos, if its length leads to a whole one or to the end of the file:
+// nothing is looked for within it then.
+static int find_behind(struct repair *m, uint64_t *pos, struct batch_header *h, bool *ret_found)
+{
+    const uint8_t *p;
+    struct batch_header bad;
+    *ret_found = false;
+    int r = window_at(&m->w, *pos, BATCH_HEADER_BYTES, &p);
+    if (r < 0 || !reads(p, &bad) || bad.bytes > m->w.size - *pos)
+        return r;
+    uint64_t behind = *pos + bad.bytes;
+    r = behind < m->w.size ? fits(m, behind, false, h, ret_found) : 0;
+    if (*ret_found || behind == m->w.size)
+        *pos = behind;
+    return r;
+}
+
 // Right behind a good batch none stands with a later offset: then that offset is the damage.
 static int find_next(struct repair *m, uint64_t *pos, struct batch_header *h, bool *ret_found)
 {
-    int r = fits(m, *pos, h, ret_found);
+    int r = fits(m, *pos, false, h, ret_found);
     if (r < 0 || (*ret_found && may_follow(m, h->base_offset)))
         return r;
-    for (*ret_found = false; r == 0 && *pos + BATCH_HEADER_BYTES < m->w.size && !*ret_found;) {
+    r = find_behind(m, pos, h, ret_found);
+    while (r == 0 && *pos + BATCH_HEADER_BYTES < m->w.size && !*ret_found) {
         *pos += 1;
-        r = fits(m, *pos, h, ret_found);
+        r = fits(m, *pos, true, h, ret_found);
     }
     return r;
 }

@@ -266,9 +266,78 @@ static void test_a_repair_that_ends_early(void **state)
     }
 }
 
+static void batch_of(int64_t base, const void *value, size_t len, struct buf *ret)
+{
+    struct batch_options o = batch_options_default;
+    struct batch_builder builder = {0};
+    o.base_offset = base;
+    batch_builder_start(&builder, &o);
+    batch_builder_add(&builder, 1000000, (struct bytes){(const uint8_t *)"k", 1},
+                      (struct bytes){value, len}, NULL, 0);
+    assert_int_equal(batch_builder_finish(&builder, ret), 0);
+    batch_builder_free(&builder);
+}
+
+static void append_value(struct key_log *k, const void *value, size_t len)
+{
+    struct buf b = {0};
+    struct log_span span;
+    size_t n;
+    batch_of(0, value, len, &b);
+    struct bytes in = {b.ptr, b.len};
+    assert_int_equal(log_append(k->l, &in, 1, k->now_ms, &span, &n), 0);
+    buf_free(&b);
+}
+
+// Who keeps batches in records (a copy of another log, say) does not get them for records, and
+// loses none behind them: neither where the batch around them is damaged, nor where it is cut.
+static void test_a_batch_within_a_record(void **state)
+{
+    (void)state;
+    const char *path = "/t-0/00000000000000000000.log";
+    for (int how = 0; how < 4; how++) {
+        struct story s = {0};
+        struct buf within = {0};
+        struct key_log *k = &s.k;
+        key_log_init(k, disk_sim_new(1));
+        key_log_open(k);
+        batch_of(3, "no record", 9, &within);
+        buf_add(&within, "more", 4);
+        append_value(k, "first", 5);
+        int64_t at = (int64_t)log_bytes(k->l);
+        append_value(k, within.ptr, within.len);
+        int64_t end = (int64_t)log_bytes(k->l);
+        for (int i = 0; i < 4 && how < 2; i++)
+            append_value(k, "behind", 6);
+        buf_free(&within);
+        s.end = log_end(k->l);
+        k->args.reserved_upto = s.end + 7;
+        assert_int_equal(log_sync(k->l), 0);
+        k->args.synced = s.end;
+        log_close(k->l);
+        k->l = NULL;
+        struct disk_file *f;
+        assert_int_equal(disk_open(k->d, path, DISK_WRITE, &f), 0);
+        if (how == 3) // cut, behind the batch within
+            assert_int_equal(disk_truncate(f, (uint64_t)end - 2), 0);
+        disk_close(f);
+        // A bit of the first batch's checksum; or one of its length.
+        if (how != 3)
+            assert_int_equal(disk_sim_flip_bit(k->d, path, (uint64_t)at + (how == 1 ? 11 : 18), 1),
+                             0);
+        assert_int_equal(repair(&s), 0);
+        const char *text = key_log_read(k);
+        assert_null(strstr(text, "no record"));
+        if (how < 2)
+            assert_string_equal(text, "0:k=first [1] 2:k=behind 3:k=behind 4:k=behind 5:k=behind");
+        free_story(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_batch_within_a_record),
         cmocka_unit_test(test_what_is_whole_stays),
         cmocka_unit_test(test_a_whole_log_is_left_alone),
         cmocka_unit_test(test_nothing_is_left),
