@@ -2,6 +2,7 @@
 // topic's partitions once a pass. Nobody waits for it, and a start after an unclean stop makes it
 // anew (store/offsets_projection.h).
 #include "broker/internal.h"
+#include "store/log.h"
 #include "store/offsets_projection.h"
 
 #include <stdlib.h>
@@ -140,7 +141,10 @@ struct offsets_topic *offsets_topic_new(struct broker *b)
     const struct topic *t = find_topic(o);
     int32_t partition, n;
     struct bytes batch;
-    if (offsets_projection_is_current(b->config.disk, b->config.dir, b->start.journal_position))
+    // What a repair lost of it nothing else would bring back.
+    bool is_mended = b->config.repair && b->config.repair->n_places > 0;
+    if (!is_mended &&
+        offsets_projection_is_current(b->config.disk, b->config.dir, b->start.journal_position))
         while (offsets_projection_next(o->projection, &partition, &batch, &n))
             ;
     else

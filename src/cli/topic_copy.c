@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #define WHY_MAX 1024
@@ -42,11 +43,11 @@ static void home_close(struct home *h)
 {
     broker_free(h->broker);
     disk_close(h->other_lock);
+    net_free(h->net);
     disk_free(h->disk);
     disk_free(h->other);
     configs_free(h->configs);
     log_sink_free(h->log);
-    net_free(h->net);
     entropy_free(h->entropy);
     clock_free(h->clock);
     arena_free(h->arena);
@@ -74,6 +75,12 @@ static int take_other(struct home *h, const char *dir, bool is_read_only)
     return r < 0 ? cli_fail("topic", "%s: %s", lock, strerror(-r)) : CLI_FINE;
 }
 
+static void on_disk(void *arg, uint32_t events)
+{
+    (void)arg;
+    (void)events; // broker_step() takes what is done
+}
+
 static int home_open(struct home *h, const char *data, bool is_read_only)
 {
     static const struct net_limits limits = {.max_connections = 1};
@@ -84,6 +91,8 @@ static int home_open(struct home *h, const char *data, bool is_read_only)
     h->configs = configs_new();
     (void)cli_raise_open_files();
     int error = disk_new(&h->disk);
+    if (!error)
+        error = net_watch(h->net, disk_event_fd(h->disk), EPOLLIN, on_disk, NULL);
     if (error)
         return cli_fail("topic", "disk: %s", strerror(-error));
     if (is_read_only)

@@ -291,6 +291,31 @@ def test_a_repair_removes_nothing_by_age():
             assert earliest(s) == 0
 
 
+def commit(s, offset):
+    body = string(b"a-group") + struct.pack(">i", -1) + string(b"") + struct.pack(">qi", -1, 1)
+    body += string(b"t") + struct.pack(">iiq", 1, 0, offset) + string(b"")
+    s.sendall(frame(8, 2, body))
+    assert receive(s)[-2:] == b"\0\0"
+
+
+def test_committed_offsets_are_written_anew():
+    """What is lost of __consumer_offsets stands in the journal."""
+    with filled() as data:
+        with Server(data=data) as b:
+            with b.connect() as s:
+                commit(s, 1)
+            assert b.stop() == 0, b.logged()
+        [log] = [path for path in pathlib.Path(data).glob("__consumer_offsets-*/*.log")
+                 if path.stat().st_size]
+        content = bytearray(log.read_bytes())
+        content[63] ^= 1
+        log.write_bytes(content)
+        done = repair(data)
+        assert done.returncode == 0 and f"{log}: byte 0: " in done.stdout, done
+        assert b"a-group" in log.read_bytes()
+        serves(data)
+
+
 def test_a_partition_moved_away_begins_anew():
     now = int(time.time() * 1000)
     with filled(times=(now, now)) as data:
