@@ -187,7 +187,7 @@ static void on_error(struct tally *t, const rd_kafka_message_t *m)
     switch ((int)m->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         consumer_restored(&t->kafka);
-        if (p && p->state == PARTITION_OWNED && m->offset >= p->end)
+        if (p && p->state == PARTITION_OWNED && m->offset >= p->end && !t->gave_up)
             p->eof = m->offset;
         return;
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
@@ -228,7 +228,7 @@ static void take(struct tally *t, rd_kafka_message_t *m)
         consumer_restored(&t->kafka);
         // What was fetched before a claim was lost, or below where it now begins.
         if (p && p->state == PARTITION_OWNED && p->is_assigned && m->offset >= p->end &&
-            hold(t, m, p))
+            !t->gave_up && hold(t, m, p))
             return;
     }
     t->k.rd_kafka_message_destroy(m);
@@ -267,7 +267,8 @@ static void gather(struct tally *t, int64_t now)
         if (m)
             take(t, m);
         wait_ms = 0;
-    } while (m && !t->failure.code && t->n_held < most && t->held_bytes < t->o.batch_bytes);
+    } while (m && !t->failure.code && !atomic_load(&t->stop) && t->n_held < most &&
+             t->held_bytes < t->o.batch_bytes);
 }
 
 // The brokers seem to be away: ask, before anybody gives up.

@@ -114,6 +114,7 @@ struct tally {
     struct tally_stats stats;
     struct tally_error failure; // code 0: none. Set by callbacks, which cannot return it
     bool has_joined;            // an assignment has come
+    bool gave_up;               // what was held is dropped: what comes now lies behind a gap
     atomic_int stop;
 };
 

@@ -25,8 +25,10 @@ void store_drop(struct tally *t, const struct partition *p)
     t->n_held = kept;
     t->n_confirmed = 0; // which those were is asked again
     for (size_t i = 0; i < t->n_partitions; i++) {
-        if (!p || t->partitions[i] == p)
+        if (!p || t->partitions[i] == p) {
             t->partitions[i]->end = t->partitions[i]->claim.next;
+            t->partitions[i]->eof = -1; // it may lie behind what was dropped
+        }
     }
 }
 
@@ -344,6 +346,7 @@ static int store_held(struct tally *t, size_t n)
     while (result == 0 && t->n_held > rest) {
         if (gives_up(t)) {
             store_drop(t, NULL);
+            t->gave_up = true;
             return 0;
         }
         result = store_some(t, n < t->n_held - rest ? n : t->n_held - rest, false);

@@ -173,6 +173,10 @@ static bool finish(void)
             turn(c);
             is_any = is_any || c->is_running;
         }
+        if (!is_any && !is_complete && !model.wrong[0]) { // all were told to stop
+            start(&model.copies[0]);
+            is_any = true;
+        }
         if (n % 50 == 0)
             database_late();
         if (n > MAX_TURNS)
@@ -190,8 +194,8 @@ static bool finish(void)
 
 // --- The first plan.
 
-enum fate { FATE_FREEZE, FATE_OUT, FATE_KILL, FATE_CUT, N_FATES };
-static const char *const fate_names[] = {"frozen", "put out", "killed", "cut off"};
+enum fate { FATE_FREEZE, FATE_OUT, FATE_KILL, FATE_CUT, FATE_STOP, N_FATES };
+static const char *const fate_names[] = {"frozen", "put out", "killed", "cut off", "told to stop"};
 
 static void meet(struct copy *c, enum fate fate)
 {
@@ -213,6 +217,11 @@ static void meet(struct copy *c, enum fate fate)
         c->is_frozen = true;
         database_end_idle(c);
         break;
+    case FATE_STOP: // it ends in order
+        if (c->t)
+            tally_stop(c->t);
+        c->is_frozen = model_roll(2);
+        break;
     case N_FATES:
         break;
     }
@@ -230,8 +239,10 @@ static bool run_pair(enum fate fate, int at, int until)
     }
     meet(a, fate);
     start(b);
-    for (int i = 0; b->steps < until && i < MAX_TURNS; i++)
+    for (int i = 0; b->steps < until && i < MAX_TURNS; i++) {
         turn(b);
+        turn(a);
+    }
     a->is_frozen = false;
     return true;
 }
@@ -313,9 +324,13 @@ static void run_all_made_again(enum model_protocol protocol, enum tally_database
 
 static void disturb(struct copy *c)
 {
-    switch (model_roll(9)) {
+    switch (model_roll(10)) {
     case 0:
         kill_copy(c);
+        break;
+    case 9:
+        if (c->t)
+            tally_stop(c->t);
         break;
     case 1:
         kafka_expel(c);
