@@ -167,11 +167,14 @@ static void input_made_room(struct net *n, struct conn *full)
     }
 }
 
-// Closes those whose answers take the most until there is room.
+// Closes those whose answers take the most until there is room. Never in the middle of something
+// else that is done to a connection, or to all of them.
 static void output_make_room(struct net *n)
 {
-    while (n->output.max_bytes &&
-           budget_bytes(&n->output) > n->output.max_bytes + n->condemned_bytes) {
+    if (!n->is_crowded)
+        return;
+    n->is_crowded = false;
+    while (budget_bytes(&n->output) > n->output.max_bytes + n->condemned_bytes) {
         struct conn *most = find_most(n, NULL, unread_bytes);
         if (!most)
             return;
@@ -245,6 +248,7 @@ static uint64_t send_out(struct net *n, struct conn *c, struct kw_out *out, bool
         conn_next(n, c);
     } else {
         hand_over(n, c);
+        output_make_room(n);
     }
     return end;
 }
@@ -261,8 +265,9 @@ uint64_t net_send_soon(struct net *n, uint64_t id, struct kw_out *out)
 
 static void flush_corked(struct net *n)
 {
-    while (!list_is_empty(&n->corked)) // another may be closed for one that is slow
+    while (!list_is_empty(&n->corked))
         hand_over(n, LIST_ITEM(n->corked.next, struct conn, corked));
+    output_make_room(n);
 }
 
 void net_skip(struct net *n, uint64_t id)
@@ -358,7 +363,7 @@ static void hear(struct net *n, struct conn *c, enum news news)
         conn_next(n, c);
         break;
     case NEWS_CROWDED:
-        output_make_room(n);
+        n->is_crowded = true;
         break;
     case NEWS_ENDED:
         conn_ended(n, c);
@@ -728,6 +733,7 @@ static int wait_and_handle(struct net *n, int most_ms)
         handled += handle_event(n, &events[i]);
     if (n->threads)
         handled += threads_take_news(n->threads, take_letter, n);
+    output_make_room(n);
     return handled;
 }
 

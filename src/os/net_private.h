@@ -69,6 +69,7 @@ struct net {
     size_t n_conns;
     size_t n_full;            // NET_CLOSED_FULL that have not ended yet
     uint64_t condemned_bytes; // of all that are to end as NET_CLOSED_UNREAD
+    bool is_crowded;          // NEWS_CROWDED
     bool is_paused;           // no accepting
     uint64_t resume_ms;
     uint64_t idle_check_ms;
