@@ -80,7 +80,7 @@ struct options {
     bool memory;
     bool accounting;
     bool clamp_replication;
-    int64_t io_threads; // 0: not given
+    const char *io_threads; // NULL: not given
     enum log_level log_level;
     bool log_json;
     struct configs *configs;  // owned
@@ -188,6 +188,16 @@ static int take_on_off(const char *option, const char *text, bool *ret)
     return CLI_FINE;
 }
 
+static int take_threads(struct options *o, const char *text)
+{
+    int64_t n;
+    o->io_threads = text;
+    if (cli_number(text, 1, NET_THREADS_MAX, &n))
+        return CLI_FINE;
+    return cli_fail("serve", "--io-threads takes a number from 1 to %d, not \"%s\"",
+                    NET_THREADS_MAX, text);
+}
+
 enum {
     OPT_MEMORY = 256,
     OPT_ACCOUNTING,
@@ -243,10 +253,7 @@ static int take_option(struct options *o, int option, bool *ret_is_help)
             return CLI_FINE;
         return cli_fail("serve", "--web %s: the web page is not built yet; use --web off", optarg);
     case OPT_IO_THREADS:
-        if (cli_number(optarg, 1, NET_THREADS_MAX, &o->io_threads))
-            return CLI_FINE;
-        return cli_fail("serve", "--io-threads takes a number from 1 to %d, not \"%s\"",
-                        NET_THREADS_MAX, optarg);
+        return take_threads(o, optarg);
     case OPT_CLAMP:
         o->clamp_replication = true;
         return CLI_FINE;
@@ -281,6 +288,11 @@ static int take_settings(int argc, char **argv, struct options *o)
                     return status;
             }
     }
+    // The setting, so that it is shown as it is.
+    char why[1024];
+    if (o->io_threads && config_file_set(o->configs, "--io-threads", STR("num.network.threads"),
+                                         str_from(o->io_threads), note_ignored, o, why, sizeof why))
+        return cli_fail("serve", "%s", why);
     return CLI_FINE;
 }
 
@@ -388,14 +400,13 @@ static int start_net(struct server *s)
 {
     struct config_view view = {.fixed = s->options->configs};
     int64_t idle_ms = config_i64(&view, "connections.max.idle.ms");
-    int64_t threads = s->options->io_threads;
     struct net_limits limits = {
         .max_frame_bytes = (uint32_t)config_i64(&view, "socket.request.max.bytes"),
         .max_connections = connections_max(&view),
         .max_input_bytes = INPUT_MAX_BYTES,
         .max_output_bytes = OUTPUT_MAX_BYTES,
         .idle_ms = idle_ms > 0 ? (uint64_t)idle_ms : 0,
-        .threads = (unsigned)(threads ? threads : config_i64(&view, "num.network.threads")),
+        .threads = (unsigned)config_i64(&view, "num.network.threads"),
     };
     s->net = net_new(&limits, s->clock);
     sigset_t stop;
