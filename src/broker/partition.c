@@ -139,6 +139,7 @@ static void append_finish(struct append *a, enum kerr error)
 
 void partition_append(struct partition *p, struct append *a)
 {
+    a->partition = p;
     a->state = APPEND_QUEUED;
     a->error = KERR_NONE;
     a->base_offset = a->end_offset = a->log_append_ms = -1;
@@ -150,6 +151,8 @@ void partition_cancel(struct append *a)
 {
     if (a->state == APPEND_DONE)
         return;
+    if (a->state != APPEND_WAITS_SYNC) // it was not written
+        partition_refused(a->partition, &a->batch);
     list_remove(&a->node);
     a->state = APPEND_DONE;
 }
@@ -285,6 +288,18 @@ static void finish_written(struct partition *p, struct append *a, const struct l
     wait_for_sync(p, a);
 }
 
+void partition_refused(struct partition *p, const struct batch *b)
+{
+    struct producer_batch mine = producer_batch_of(b);
+    producer_state_refused(log_producers(p->log), &mine);
+}
+
+static void refuse(struct partition *p, struct append *a)
+{
+    partition_refused(p, &a->batch);
+    append_finish(a, KERR_KAFKA_STORAGE_ERROR);
+}
+
 static void write_queued(struct partition *p, int64_t wall_ms)
 {
     struct append *all[LOG_APPEND_MAX];
@@ -303,7 +318,7 @@ static void write_queued(struct partition *p, int64_t wall_ms)
             if (i < n_written)
                 finish_written(p, all[i], &spans[i]);
             else
-                append_finish(all[i], KERR_KAFKA_STORAGE_ERROR);
+                refuse(p, all[i]);
         }
         if (r < 0 && !log_is_want(r) && !p->set->has_failed)
             partition_fail(p, r, "append");

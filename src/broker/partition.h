@@ -90,6 +90,7 @@ struct append {
     bool is_all;        // acks=all: done when durable
     void (*done)(struct append *a);
     void *ctx;
+    struct partition *partition; // valid while it waits
     // The outcome.
     enum append_state state;
     enum kerr error;
@@ -99,6 +100,8 @@ struct append {
 };
 
 void partition_append(struct partition *p, struct append *a);
+// A batch was refused before it came to that, and will come again.
+void partition_refused(struct partition *p, const struct batch *b);
 // The request is gone. What was appended stays appended.
 void partition_cancel(struct append *a);
 

@@ -25,9 +25,19 @@ struct producer {
     struct producer_batch batches[PRODUCER_BATCHES_KEPT];
 };
 
+// Producers that are not known, and the first batch of theirs that was refused.
+#define REFUSED_MAX 256
+struct refused {
+    int64_t producer_id;
+    int32_t seq;
+    int16_t epoch;
+};
+
 struct producer_state {
     struct map *by_id;
     struct list oldest;
+    struct refused *refused; // owned, the oldest first; NULL: none
+    size_t n_refused;
 };
 
 struct producer_state *producer_state_new(void)
@@ -63,12 +73,62 @@ void producer_state_free(struct producer_state *p)
         return;
     clear(p);
     map_free(p->by_id);
+    free(p->refused);
     free(p);
 }
 
 int32_t producer_seq_add(int32_t seq, int32_t n)
 {
     return (int32_t)(((uint32_t)seq + (uint32_t)n) & INT32_MAX);
+}
+
+static struct refused *find_refused(struct producer_state *p, int64_t producer_id)
+{
+    for (size_t i = 0; i < p->n_refused; i++)
+        if (p->refused[i].producer_id == producer_id)
+            return &p->refused[i];
+    return NULL;
+}
+
+void producer_state_refused(struct producer_state *p, const struct producer_batch *b)
+{
+    if (b->producer_id < 0 || map_get(p->by_id, key_of(&b->producer_id)))
+        return;
+    struct refused *r = find_refused(p, b->producer_id);
+    if (r && r->epoch == b->epoch && r->seq <= b->first_seq)
+        return;
+    if (!r && p->n_refused == REFUSED_MAX) { // the oldest goes
+        memmove(p->refused, p->refused + 1, (REFUSED_MAX - 1) * sizeof *p->refused);
+        p->n_refused--;
+    }
+    if (!p->refused) {
+        p->refused = calloc(REFUSED_MAX, sizeof *p->refused);
+        CHECK(p->refused);
+    }
+    if (!r)
+        r = &p->refused[p->n_refused++];
+    *r = (struct refused){b->producer_id, b->first_seq, b->epoch};
+}
+
+static void forget_refused(struct producer_state *p, int64_t producer_id)
+{
+    struct refused *r = find_refused(p, producer_id);
+    if (!r)
+        return;
+    p->n_refused--;
+    memmove(r, r + 1, (size_t)(p->refused + p->n_refused - r) * sizeof *r);
+    if (p->n_refused > 0)
+        return;
+    free(p->refused);
+    p->refused = NULL;
+}
+
+static bool overtakes(const struct producer_state *p, const struct producer_batch *b)
+{
+    for (size_t i = 0; i < p->n_refused; i++)
+        if (p->refused[i].producer_id == b->producer_id)
+            return p->refused[i].epoch == b->epoch && p->refused[i].seq < b->first_seq;
+    return false;
 }
 
 enum producer_verdict producer_state_check(const struct producer_state *p,
@@ -79,7 +139,7 @@ enum producer_verdict producer_state_check(const struct producer_state *p,
         return PRODUCER_APPEND;
     const struct producer *r = map_get(p->by_id, key_of(&b->producer_id));
     if (!r)
-        return PRODUCER_APPEND;
+        return overtakes(p, b) ? PRODUCER_OUT_OF_ORDER : PRODUCER_APPEND;
     if (b->epoch < r->epoch)
         return PRODUCER_INVALID_EPOCH;
     if (b->epoch > r->epoch)
@@ -107,6 +167,7 @@ void producer_state_update(struct producer_state *p, const struct producer_batch
         r->id = b->producer_id;
         list_init(&r->by_age);
         map_put(p->by_id, key_of(&r->id), r);
+        forget_refused(p, r->id);
     }
     if (r->epoch != b->epoch)
         r->n = 0;

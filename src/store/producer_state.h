@@ -38,6 +38,10 @@ void producer_state_free(struct producer_state *p); // NULL is fine
 enum producer_verdict producer_state_check(const struct producer_state *p,
                                            const struct producer_batch *b,
                                            struct producer_batch *ret_original);
+// The batch was refused and will come again. Of a producer that is not known yet nothing else tells
+// that those behind it, which may be on their way, must not overtake it: they are out of order
+// until it was written. Not kept over a restart, in which connections end.
+void producer_state_refused(struct producer_state *p, const struct producer_batch *b);
 void producer_state_update(struct producer_state *p, const struct producer_batch *b,
                            int64_t now_ms);
 // Forgets producers that were silent longer than producer.id.expiration.ms.

@@ -507,6 +507,34 @@ static void a_full_disk_refuses_and_goes_on(void **state)
     assert_int_equal(t->append.base_offset, 1);
 }
 
+// A producer's first batch finds no room, and those behind it, already on their way, do: they must
+// not overtake it, or it would be taken for an old one when it comes again.
+static void nothing_overtakes_a_refused_first_batch(void **state)
+{
+    struct world *w = *state;
+    struct partition *p = partitions_get(w->ps, make_topic(w, "t"), 0);
+    append(w, p, 1, false);
+    settle(w);
+    disk_sim_set_free(w->disk, 0);
+    struct try *first = append_as(w, p, 2, false, 77, 0);
+    struct try *second = append_as(w, p, 2, false, 77, 2);
+    flush(w);
+    assert_int_equal(first->append.error, KERR_KAFKA_STORAGE_ERROR);
+    assert_int_equal(second->append.error, KERR_KAFKA_STORAGE_ERROR);
+    disk_sim_set_free(w->disk, 1 << 20);
+    struct try *third = append_as(w, p, 2, false, 77, 4);
+    struct try *other = append_as(w, p, 2, false, 78, 4); // known long ago, for all we can tell
+    flush(w);
+    assert_int_equal(third->append.error, KERR_OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_int_equal(other->append.error, KERR_NONE);
+    for (int32_t sequence = 0; sequence < 6; sequence += 2) {
+        struct try *again = append_as(w, p, 2, false, 77, sequence);
+        flush(w);
+        assert_int_equal(again->append.error, KERR_NONE);
+    }
+    assert_int_equal(partition_log_end(p), 1 + 2 + 6);
+}
+
 static void settings_are_followed(void **state)
 {
     struct world *w = *state;
@@ -630,6 +658,7 @@ int main(void)
         TEST(a_clean_stop_with_reserved_offsets_outlives_the_power),
         TEST(a_failed_sync_stops_the_broker),
         TEST(a_full_disk_refuses_and_goes_on),
+        TEST(nothing_overtakes_a_refused_first_batch),
         TEST(settings_are_followed),
         TEST(compacted_offsets_hold_no_data),
         TEST(a_round_of_compaction_holds_retention_up),

@@ -152,6 +152,8 @@ static void start_part(struct part *part, const struct produce_request_topic_dat
         find_partition(r->broker, topic->name, topic->topic_id, r->version >= 13, in->index, &p);
     if (e == KERR_NONE)
         e = check_allowed(r, p, records.len);
+    if (e == KERR_KAFKA_STORAGE_ERROR && batch_read(records, &part->append.batch) == 0)
+        partition_refused(p, &part->append.batch);
     if (e != KERR_NONE) {
         set_error(part, e);
         return;
