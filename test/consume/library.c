@@ -2,6 +2,7 @@
 //   library threads DIR TOPIC BOOTSTRAP        handles on threads of their own, all at once
 //   library callback HOW INTO TOPIC BOOTSTRAP  a callback that breaks its contract: prints the code
 //                                              and the sentence that came of it
+//   library slow INTO TOPIC BOOTSTRAP          a callback that is slower than a producer
 // threads: ends with 0 when each handle has stored every record of the topic once.
 
 #include <pthread.h>
@@ -152,8 +153,43 @@ static int run_callback(char *how, const char *into, const char *topic, const ch
     return 0;
 }
 
+// --- More comes all the time than can be stored.
+
+static int store_slowly(void *user, const struct tally_record *r, struct tally_tx *tx,
+                        struct tally_error *error)
+{
+    (void)user;
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    return insert(r, tx, error);
+}
+
+static int run_slowly(const char *into, const char *topic, const char *bootstrap)
+{
+    const char *topics[] = {topic};
+    struct tally_options o = {.size = sizeof o,
+                              .into = into,
+                              .topics = topics,
+                              .n_topics = 1,
+                              .group = "slow",
+                              .bootstrap = bootstrap,
+                              .process = store_slowly,
+                              .setup = set_up,
+                              .until_end = true,
+                              .batch_records = 1};
+    struct tally *t = NULL;
+    struct tally_error error = {.code = TALLY_FINE};
+    int result = tally_open(&o, &t, &error);
+    if (result == 0)
+        result = tally_run(t, &error);
+    tally_close(t);
+    printf("%d %s\n", result, result ? error.text : "");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 5 && strcmp(argv[1], "slow") == 0)
+        return run_slowly(argv[2], argv[3], argv[4]);
     if (argc == 5 && strcmp(argv[1], "threads") == 0)
         return run_threads(argv[2], argv[3], argv[4]);
     if (argc == 6 && strcmp(argv[1], "callback") == 0)

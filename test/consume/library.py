@@ -4,6 +4,8 @@ says what they share), and callbacks that break their contract: a sentence, and 
 offset beyond what the callback itself committed.
 
 usage: library.py PROGRAM     ends with "N passed, N failed" """
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -55,6 +57,23 @@ def test_callbacks(program, folder, broker, postgres):
     said = run(program, "callback", "swallow", postgres.url(), "one", broker.address)
     assert said.startswith("-22 ") and "must return the first error" in said, said
     assert postgres.query("SELECT count(*) FROM seen") == [(0,)]
+
+
+def test_until_end_while_more_comes(program, folder, broker, _):
+    """What was there at the start is stored: that is the end, though more comes than is stored."""
+    broker.create("flood", 1)
+    world.tally("produce", "flood", "--format", "lines", "--bootstrap", broker.address,
+                text="0\n" * 1000)
+    flood = subprocess.Popen(
+        ["sh", "-c", 'yes | "$0" produce flood --format lines --rate 2000 --bootstrap "$1"',
+         world.ROOT / "build/tally", broker.address],
+        stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        said = run(program, "slow", f"sqlite:{folder}/slow.db", "flood", broker.address)
+        assert said.startswith("0 ") and flood.poll() is None, said
+    finally:
+        os.killpg(flood.pid, signal.SIGKILL)
+        flood.wait()
 
 
 def main():

@@ -387,7 +387,7 @@ static bool has_something_to_do(const struct tally *t)
         if (p->state == PARTITION_PENDING || (has_target && p->claim.next < p->of->targets[at]))
             return true;
     }
-    return t->n_held > 0;
+    return false;
 }
 
 // Other copies may hold some of the partitions: what is stored says it for all.
@@ -431,6 +431,9 @@ int tally_run(struct tally *t, struct tally_error *error)
         if (store_batch(t) == 0 && is_at_end(t))
             break;
     }
+    // At the end, what came behind it: a run after this one goes on where it was fetched.
+    while (!t->failure.code && !atomic_load(&t->stop) && t->n_held > 0)
+        (void)store_batch(t);
     if (!t->failure.code && store_batch(t) == 0)
         store_commit_to_kafka(t, true);
 done:
