@@ -22,6 +22,15 @@ static struct spell *spell_last_of(const struct gp *gp, const struct member *m)
     return NULL;
 }
 
+// The same by the member's id. Nearly always the last spell is its own: nothing is looked up then.
+static struct spell *spell_last_of_id(const struct gp *gp, struct str id)
+{
+    struct spell *last = gp->n_spells ? gp->spells[gp->n_spells - 1] : NULL;
+    if (last && last->member && str_eq(last->member->id, id))
+        return last;
+    return spell_last_of(gp, find_member(gp->group, id));
+}
+
 static struct spell *manual_of(const struct gp *gp, const struct ledger_commit *c, bool ended)
 {
     for (size_t i = gp->n_spells; i-- > 0;) {
@@ -54,7 +63,7 @@ static void contribute(struct gp *gp, const struct spell *s, const struct ledger
 
 static void refused(struct gp *gp, const struct ledger_commit *c)
 {
-    struct spell *s = spell_last_of(gp, find_member(gp->group, c->member));
+    struct spell *s = spell_last_of_id(gp, c->member);
     if (!s || c->offset <= gp->k)
         return;
     if (!out_of_date(c->error)) {
@@ -154,7 +163,7 @@ static void accepted(struct ledger *l, const struct ledger_commit *c, bool txn)
     g->removed = false;
     struct gp *gp = get_gp(g, tp);
     bool memberless = c->member.len <= 0 && c->generation < 0 && !txn;
-    struct spell *s = spell_last_of(gp, find_member(g, c->member));
+    struct spell *s = spell_last_of_id(gp, c->member);
     bool is_unsure = false, is_new = false;
     if (memberless) {
         s = manual_of(gp, c, l->replay);
@@ -236,7 +245,7 @@ void ledger_commit_dropped(struct ledger *l, struct ledger_time t, const struct 
     l->now = t;
     struct group *g = find_group(l, c->group);
     struct gp *gp = g ? find_gp(g, find_tp(l, c->topic_id, c->partition)) : NULL;
-    struct spell *s = gp ? spell_last_of(gp, find_member(g, c->member)) : NULL;
+    struct spell *s = gp ? spell_last_of_id(gp, c->member) : NULL;
     if (s && c->offset > s->lost_k)
         s->lost_k = c->offset;
 }
