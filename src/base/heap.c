@@ -93,19 +93,24 @@ struct timer *heap_first(const struct heap *h)
     return h->count ? h->items[0] : NULL;
 }
 
-struct timer *heap_pop_due(struct heap *h, uint64_t now_ms)
+void heap_settle(struct heap *h, uint64_t now_ms)
 {
     struct timer *t;
-    while ((t = heap_first(h)) && t->due_ms <= now_ms) {
-        if (t->later_ms == 0) {
-            heap_cancel(h, t);
-            return t;
-        }
-        // Once each is where it belongs, the first is the one that plain setting would have fired.
+    while ((t = heap_first(h)) && t->due_ms <= now_ms && t->later_ms != 0) {
         t->due_ms = t->later_ms;
         t->order = t->later_order;
         t->later_ms = 0;
         sift_down(h, 0, t);
     }
-    return NULL;
+}
+
+struct timer *heap_pop_due(struct heap *h, uint64_t now_ms)
+{
+    // Once each is where it belongs, the first is the one that plain setting would have fired.
+    heap_settle(h, now_ms);
+    struct timer *t = heap_first(h);
+    if (!t || t->due_ms > now_ms)
+        return NULL;
+    heap_cancel(h, t);
+    return t;
 }

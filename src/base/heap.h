@@ -29,5 +29,7 @@ void heap_put_off(struct heap *h, struct timer *t, uint64_t due_ms);
 void heap_cancel(struct heap *h, struct timer *t); // fine when not set
 bool timer_is_set(const struct timer *t);
 struct timer *heap_first(const struct heap *h); // NULL when empty; no later than what is due next
+// What heap_first() shows as due by now is due, then.
+void heap_settle(struct heap *h, uint64_t now_ms);
 // Takes the first timer due at or before now_ms; NULL when none.
 struct timer *heap_pop_due(struct heap *h, uint64_t now_ms);

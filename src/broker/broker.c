@@ -558,6 +558,8 @@ static void flush_logs(struct broker *b, bool input_was_empty)
 // the sockets is taken first. Input without end must not keep timers off for ever either.
 static bool timers_may_fire(struct broker *b, bool input_was_empty)
 {
+    // A session that was renewed is not due: passes are counted from when somebody's time is up.
+    core_settle_timers(b->core, b->now_ms);
     if (input_was_empty || next_due_ms(b) > b->now_ms) {
         b->busy_passes = 0;
         return input_was_empty;

@@ -134,6 +134,11 @@ uint64_t core_next_due_ms(const struct core *c)
     return first && first->due_ms < ledger ? first->due_ms : ledger;
 }
 
+void core_settle_timers(struct core *c, uint64_t now_ms)
+{
+    heap_settle(&c->timers, now_ms);
+}
+
 bool core_tick(struct core *c, uint64_t now_ms, int64_t wall_ms, struct effects *fx)
 {
     c->now_ms = now_ms;

@@ -83,8 +83,9 @@ void core_replayed(struct core *c);
 void core_restore_done(struct core *c, uint64_t now_ms, int64_t wall_ms, bool clean);
 
 // When the next timer is due at the earliest, the ledger's among them; UINT64_MAX when none is set.
-// A session that was renewed may show its former end until then.
+// A session that was renewed may show its former end until then, or until it is settled.
 uint64_t core_next_due_ms(const struct core *c);
+void core_settle_timers(struct core *c, uint64_t now_ms);
 // Fires exactly one due timer. False when none was due (and nothing was done). The caller
 // commits the effects, then calls again.
 bool core_tick(struct core *c, uint64_t now_ms, int64_t wall_ms, struct effects *fx);

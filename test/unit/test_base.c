@@ -80,7 +80,15 @@ static void heap_puts_off_without_changing_the_order(void **state)
     assert_ptr_equal(heap_pop_due(&h, 30), &t[1]);
     assert_ptr_equal(heap_pop_due(&h, 30), &t[3]);
     assert_null(heap_pop_due(&h, 34));
-    assert_ptr_equal(heap_pop_due(&h, 35), &t[0]);
+    heap_set(&h, &t[1], 36);
+    heap_put_off(&h, &t[0], 50);
+    heap_settle(&h, 34); // nothing came up yet
+    assert_int_equal(heap_first(&h)->due_ms, 35);
+    heap_settle(&h, 35);
+    assert_ptr_equal(heap_first(&h), &t[1]);
+    assert_int_equal(heap_first(&h)->due_ms, 36);
+    assert_ptr_equal(heap_pop_due(&h, 36), &t[1]);
+    assert_ptr_equal(heap_pop_due(&h, 50), &t[0]);
     assert_null(heap_first(&h));
     heap_free(&h);
 }
