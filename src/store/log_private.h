@@ -117,6 +117,8 @@ MUST_USE int log_clean_finish(struct log *l);
 // log_repair.c. Before the segments are listed; offsets below durable were there.
 MUST_USE int log_repair(struct log *l, const struct log_open *args, int64_t durable, char *ret_text,
                         size_t size);
+// The file of the epochs is gone: made from what the batches say.
+MUST_USE int log_repair_epochs(struct log *l, const struct log_open *args);
 
 // log_files.c: the small files beside the segments.
 void log_path(const struct log *l, const char *name, char ret_path[SEGMENT_PATH_BYTES]);

@@ -154,9 +154,7 @@ static int load_epochs(struct opening *o)
     }
     if ((r == -ENOENT || r == -EBADMSG) && o->args->repair) {
         epochs_free(&l->epochs);
-        epochs_add(&l->epochs, o->args->leader_epoch, 0, 0);
-        l->has_epochs_file = true;
-        return say_io(o, epochs_store(&l->epochs, l->disk, l->dir), "epochs cannot be written");
+        return say_io(o, log_repair_epochs(l, o->args), "epochs cannot be made anew");
     }
     if (r == -ENOENT || r == -EBADMSG)
         return say(o, r, "%s/%s: %s, though epoch %" PRId32 " has begun", l->dir, EPOCHS_FILE,

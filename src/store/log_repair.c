@@ -406,6 +406,53 @@ static int list_bases(struct repair *m, int64_t **ret_bases, size_t *ret_n)
     return r;
 }
 
+// Epochs.
+
+// The epochs that the batches of a segment name, up to the first that cannot be read.
+static int read_epochs(struct log *l, int64_t base, int32_t newest)
+{
+    struct segment *s = segment_new(l->disk, NULL, l->dir, base, 0);
+    struct window w = {0};
+    const uint8_t *p = NULL;
+    struct batch_header h;
+    struct epochs *e = &l->epochs;
+    int r = segment_open_file(s, false);
+    if (r == 0)
+        r = window_open(&w, s->file);
+    for (uint64_t pos = 0; r == 0; pos += h.bytes) {
+        r = window_at(&w, pos, BATCH_HEADER_BYTES, &p);
+        if (r < 0 || !reads(p, &h))
+            break;
+        bool is_next = e->n == 0 || (h.leader_epoch > e->items[e->n - 1].epoch &&
+                                     h.base_offset > e->items[e->n - 1].start);
+        if (is_next && h.leader_epoch >= 0 && h.leader_epoch <= newest)
+            epochs_add(e, h.leader_epoch, e->n ? h.base_offset : 0, h.base_offset);
+    }
+    window_close(&w);
+    segment_free(s);
+    return r;
+}
+
+int log_repair_epochs(struct log *l, const struct log_open *args)
+{
+    struct repair m = {.l = l, .arena = arena_new()};
+    struct epochs *e = &l->epochs;
+    int64_t *bases;
+    size_t n;
+    int r = list_bases(&m, &bases, &n);
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = read_epochs(l, bases[i], args->leader_epoch);
+    arena_free(m.arena);
+    // Nothing was written in the last one yet: then it begins where the log goes on.
+    int64_t end = args->was_clean && args->mark ? args->mark->end : args->reserved_upto;
+    if (e->n == 0)
+        epochs_add(e, args->leader_epoch, 0, 0);
+    else if (e->items[e->n - 1].epoch < args->leader_epoch && end > e->items[e->n - 1].start)
+        epochs_add(e, args->leader_epoch, end, end);
+    l->has_epochs_file = true;
+    return r == 0 ? epochs_store(e, l->disk, l->dir) : r;
+}
+
 int log_repair(struct log *l, const struct log_open *args, int64_t durable, char *ret_text,
                size_t size)
 {

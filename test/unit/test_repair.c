@@ -334,9 +334,60 @@ static void test_a_batch_within_a_record(void **state)
     }
 }
 
+// Consumers ask where the epoch of their last record ended: an answer that is too low sends them
+// back to there.
+static void test_epochs_are_made_from_the_batches(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 4; how++) {
+        struct story s = {0};
+        struct key_log *k = &s.k;
+        key_log_init(k, disk_sim_new(1));
+        key_log_open(k);
+        assert_int_equal(key_log_append(k, "a=1 b=2 c=3"), 0);
+        assert_int_equal(log_sync(k->l), 0);
+        log_close(k->l);
+        // The machine goes down: the log goes on at the mark.
+        disk_sim_power_cut(k->d);
+        k->args.reserved_upto = 10;
+        k->args.power_lost = true;
+        key_log_open(k);
+        k->args.power_lost = false;
+        k->args.leader_epoch = 1;
+        if (how < 2)
+            assert_int_equal(key_log_append(k, "d=4"), 0);
+        s.end = log_end(k->l);
+        if (how % 2) {
+            assert_int_equal(log_sync(k->l), 0);
+            log_close(k->l);
+            k->l = NULL;
+            k->args.reserved_upto = s.end;
+        } else {
+            assert_int_equal(key_log_close(k), 0);
+        }
+        struct disk_file *f;
+        assert_int_equal(disk_open(k->d, "/t-0/leader-epoch-checkpoint", DISK_WRITE, &f), 0);
+        assert_int_equal(disk_pwrite(f, "x", 1, 0), 0);
+        disk_close(f);
+        assert_int_equal(repair(&s), 0);
+        assert_int_equal(s.plan.n_places, 0);
+        assert_string_equal(key_log_read(k),
+                            how < 2 ? "0:a=1 1:b=2 2:c=3 10:d=4" : "0:a=1 1:b=2 2:c=3");
+        int32_t epoch;
+        int64_t end;
+        log_epoch_end(k->l, 0, &epoch, &end);
+        assert_int_equal(epoch, 0);
+        assert_int_equal(end, 10);
+        assert_int_equal(log_epoch(k->l), 1);
+        assert_int_equal(log_end(k->l), s.end);
+        free_story(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_epochs_are_made_from_the_batches),
         cmocka_unit_test(test_a_batch_within_a_record),
         cmocka_unit_test(test_what_is_whole_stays),
         cmocka_unit_test(test_a_whole_log_is_left_alone),
