@@ -472,7 +472,9 @@ int log_repair(struct log *l, const struct log_open *args, int64_t durable, char
     size_t n;
     int r = list_bases(&m, &bases, &n);
     int64_t first = n ? bases[0] : m.end;
-    if (r == 0 && first > start && first != INT64_MAX)
+    // What the journal was told of a retention is lost then, and that took only what was durable.
+    bool may_be_taken = args->power_lost && n && first <= durable;
+    if (r == 0 && first > start && first != INT64_MAX && !may_be_taken)
         r = repair_missing(&m, start, first);
     for (size_t i = 0; r == 0 && i < n; i++)
         r = repair_segment(&m, bases[i], i + 1 < n ? bases[i + 1] : m.end, i + 1 == n);

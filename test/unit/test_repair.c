@@ -384,9 +384,43 @@ static void test_epochs_are_made_from_the_batches(void **state)
     }
 }
 
+// What the journal was told of it can be lost with the power, the removal itself not.
+static void test_what_retention_took_is_not_lost(void **state)
+{
+    (void)state;
+    struct story s = {0};
+    struct key_log *k = &s.k;
+    char value[600] = "v=";
+    bool has_moved;
+    memset(value + 2, 'x', sizeof value - 3);
+    key_log_init(k, disk_sim_new(1));
+    key_log_open(k);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(key_log_append(k, value), 0);
+    assert_int_equal(log_sync(k->l), 0);
+    k->args.config.retention_bytes = 1500;
+    k->args.config.compacts = false;
+    log_set_config(k->l, &k->args.config);
+    assert_int_equal(log_retain(k->l, k->now_ms, log_end(k->l), &has_moved), 0);
+    assert_true(has_moved);
+    int64_t start = log_start(k->l);
+    assert_int_equal(log_sync(k->l), 0);
+    s.end = log_end(k->l);
+    log_close(k->l);
+    k->l = NULL;
+    disk_sim_power_cut(k->d);
+    k->args.reserved_upto = s.end;
+    k->args.power_lost = true;
+    assert_int_equal(repair(&s), 0);
+    assert_int_equal(s.plan.n_places, 0);
+    assert_int_equal(log_start(k->l), start);
+    free_story(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_retention_took_is_not_lost),
         cmocka_unit_test(test_epochs_are_made_from_the_batches),
         cmocka_unit_test(test_a_batch_within_a_record),
         cmocka_unit_test(test_what_is_whole_stays),
