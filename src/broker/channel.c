@@ -15,6 +15,9 @@
 // What an ordinary request takes: those may wait however much the others take.
 #define WAITING_SMALL_BYTES ((size_t)64 << 10)
 
+// Of those that an answer consists of, when one cannot be read.
+#define LOGS_NAMED_MAX 4
+
 struct channel *channel_find(struct broker *b, uint64_t id)
 {
     return map_get(b->by_conn, key_u64(&id));
@@ -325,6 +328,26 @@ static void settle_answers(struct broker *b, struct channel *c, const struct net
         ledger_commit_unanswered(l, broker_time(b), c->id, token);
 }
 
+// Which logs the answer was of: one of them is to be looked at.
+static void log_unread_file(struct broker *b, const struct channel *c)
+{
+    struct buf of = {0};
+    for (size_t i = 0; i < c->n_ranges && i < LOGS_NAMED_MAX; i++) {
+        const struct sent_range *s = &c->ranges[i];
+        const struct topic *t = topics_by_id(b->core->topics, s->topic_id);
+        buf_printf(&of, "%s%.*s-%" PRId32 " from offset %" PRId64 " on", i ? ", " : "",
+                   STR_FMT(t ? t->name : STR_EMPTY), s->partition, s->from);
+    }
+    if (c->n_ranges > LOGS_NAMED_MAX)
+        buf_printf(&of, " and %zu more", c->n_ranges - LOGS_NAMED_MAX);
+    log_event(b->config.log, LOG_ERROR,
+              "connection %" PRIu64
+              " from %s:%u closed: a log that an answer consists of cannot be "
+              "read from its disk: %.*s",
+              c->id, c->peer.host, c->peer.port, (int)of.len, (const char *)of.ptr);
+    buf_free(&of);
+}
+
 static void log_close(struct broker *b, const struct channel *c, const struct net_end *end)
 {
     struct log_sink *log = b->config.log;
@@ -333,6 +356,8 @@ static void log_close(struct broker *b, const struct channel *c, const struct ne
                   "connection %" PRIu64 " from %s:%u closed: a frame of %" PRId32
                   " bytes is beyond socket.request.max.bytes",
                   c->id, c->peer.host, c->peer.port, end->frame_len);
+    else if (end->reason == NET_CLOSED_FILE)
+        log_unread_file(b, c);
     else if (end->reason == NET_CLOSED_UNREAD)
         log_event(log, LOG_WARN,
                   "connection %" PRIu64 " from %s:%u closed: answers that are not read fill the "

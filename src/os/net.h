@@ -44,6 +44,7 @@ enum net_reason {
     NET_CLOSED_FULL,      // max_input_bytes
     NET_CLOSED_UNREAD,    // max_output_bytes
     NET_CLOSED_ERROR,     // the socket failed
+    NET_CLOSED_FILE,      // a slice of a file could not be read, or the file has become too short
 };
 
 struct net_peer {

@@ -224,7 +224,9 @@ static void stream_flush(struct worker *w, struct stream *s)
     int done = flush_all(s);
     if (done < 0) {
         bool peer = done == -EPIPE || done == -ECONNRESET;
-        end(w, s, peer ? NET_CLOSED_BY_PEER : NET_CLOSED_ERROR);
+        // No socket says that.
+        bool file = done == -EIO;
+        end(w, s, peer ? NET_CLOSED_BY_PEER : file ? NET_CLOSED_FILE : NET_CLOSED_ERROR);
         return;
     }
     if (done == 0) {

@@ -397,27 +397,39 @@ static void test_input_of_all_is_bounded(void **state)
     world_free(w);
 }
 
+// A file of these ten bytes, and an answer of which the second slice ends at `end`.
+struct sliced {
+    struct disk *disk;
+    struct disk_file *file;
+    struct kw_out out;
+};
+
+static struct sliced sliced_new(uint32_t end)
+{
+    struct sliced s = {
+        .out = {.splices = calloc(2, sizeof *s.out.splices), .n_splices = 2, .cap_splices = 2}};
+    char path[] = "/tmp/test_net_XXXXXX";
+    close(mkstemp(path));
+    assert_int_equal(disk_new(&s.disk), 0);
+    assert_int_equal(disk_open(s.disk, path, DISK_WRITE | DISK_CREATE, &s.file), 0);
+    unlink(path);
+    assert_int_equal(disk_pwrite(s.file, "0123456789", 10, 0), 0);
+    buf_add(&s.out.buf, "<>!", 3);
+    s.out.splices[0] = (struct kw_splice){.at = 1, .file = s.file, .file_pos = 2, .len = 3};
+    s.out.splices[1] = (struct kw_splice){.at = 2, .file = s.file, .file_pos = 9, .len = end - 9};
+    return s;
+}
+
 static void test_splices_come_out_in_place(void **state)
 {
     (void)state;
     struct world *w = world_new(usual);
-    struct disk *d;
-    struct disk_file *f;
-    char path[] = "/tmp/test_net_XXXXXX";
-    close(mkstemp(path));
-    assert_int_equal(disk_new(&d), 0);
-    assert_int_equal(disk_open(d, path, DISK_WRITE | DISK_CREATE, &f), 0);
-    assert_int_equal(disk_pwrite(f, "0123456789", 10, 0), 0);
+    struct sliced s = sliced_new(10);
     put(w->client, "\0\0\0\1a", 5);
     UNTIL(w, w->frames == 1);
-    struct kw_out out = {
-        .splices = calloc(2, sizeof *out.splices), .n_splices = 2, .cap_splices = 2};
-    buf_add(&out.buf, "<>!", 3);
-    out.splices[0] = (struct kw_splice){.at = 1, .file = f, .file_pos = 2, .len = 3};
-    out.splices[1] = (struct kw_splice){.at = 2, .file = f, .file_pos = 9, .len = 1};
     take_open(w);
-    assert_int_equal(net_send(w->net, w->conn, &out), 7);
-    disk_close(f); // the net has its own reference
+    assert_int_equal(net_send(w->net, w->conn, &s.out), 7);
+    disk_close(s.file); // the net has its own reference
     char got[7];
     get(w, got, 7);
     assert_memory_equal(got, "<234>9!", 7);
@@ -427,9 +439,25 @@ static void test_splices_come_out_in_place(void **state)
     assert_int_equal(w->end.reason, NET_CLOSED_BY_PEER);
     assert_int_equal(w->end.sent_bytes, 7);
     assert_int_equal(w->end.acked_bytes, 7);
-    unlink(path);
     world_free(w);
-    disk_free(d);
+    disk_free(s.disk);
+}
+
+static void test_a_file_that_ends_too_early_is_named_as_the_reason(void **state)
+{
+    (void)state;
+    struct world *w = world_new(usual);
+    struct sliced s = sliced_new(12);
+    put(w->client, "\0\0\0\1a", 5);
+    UNTIL(w, w->frames == 1);
+    take_open(w);
+    assert_int_equal(net_send(w->net, w->conn, &s.out), 9);
+    disk_close(s.file);
+    UNTIL(w, w->closed == 1);
+    assert_int_equal(w->end.reason, NET_CLOSED_FILE);
+    assert_int_equal(w->end.sent_bytes, 6); // and not what stands behind the slice
+    world_free(w);
+    disk_free(s.disk);
 }
 
 static void test_eof_is_told_and_the_answer_still_sent(void **state)
@@ -682,6 +710,7 @@ int main(void)
         cmocka_unit_test(test_bad_length_closes),
         cmocka_unit_test(test_input_of_all_is_bounded),
         cmocka_unit_test(test_splices_come_out_in_place),
+        cmocka_unit_test(test_a_file_that_ends_too_early_is_named_as_the_reason),
         cmocka_unit_test(test_eof_is_told_and_the_answer_still_sent),
         cmocka_unit_test(test_eof_together_with_frames),
         cmocka_unit_test(test_slow_reader),
