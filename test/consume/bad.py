@@ -407,6 +407,27 @@ def test_the_log_begins_behind_the_stored_offset(p):
         p.consume(*common)
 
 
+def test_a_damaged_batch(p):
+    """librdkafka by itself does not look, or goes on behind it."""
+    for _, database, into, _ in p.databases():
+        t = p.topic(*["a"] * 5)
+        for letter in "bc":
+            p.produce(t, *[letter] * 5)
+        p.broker.stop()
+        log = p.broker.folder / "broker" / f"{t}-0" / ("0" * 20 + ".log")
+        data = bytearray(log.read_bytes())
+        data[data.rindex(b"b")] ^= 2
+        log.write_bytes(data)
+        p.broker.start()
+        for batch in "1", "100":
+            said = p.consume(t, "--group", "g", "--into", into, "--create", "--batch", batch,
+                             expect=2)
+            says(said, f"{t}/0: records from offset 5 on cannot be read", "CRC32C")
+            assert stored(database, t, t) == 5
+        says(p.consume(t, "--group", "g", "--into", into, "--librdkafka", "check.crcs=false",
+                       expect=2), "check.crcs is not yours to set")
+
+
 def test_a_topic_made_again(p):
     for _, database, into, _ in p.databases():
         t = p.topic("a", "b")

@@ -180,6 +180,21 @@ static void stop_with(struct tally *t, enum tally_code code, const char *what,
     consumer_fail(t, &error);
 }
 
+// librdkafka goes on behind what it could not read: those records would be missed. What came before
+// is stored, so that the next start comes to the same place.
+static void stop_at_unreadable(struct tally *t, struct partition *p, const rd_kafka_message_t *m)
+{
+    if (!p || p->state != PARTITION_OWNED || store_flush(t) != 0 || p->state != PARTITION_OWNED)
+        return;
+    struct tally_error error;
+    const char *why = m->payload ? m->payload : "";
+    tally_error_set(&error, TALLY_KAFKA,
+                    "%s/%d: records from offset %" PRId64 " on cannot be read (%.*s); nothing from "
+                    "there on is stored: mend the log, or delete its records up to behind them",
+                    p->claim.topic, p->claim.partition, m->offset, (int)m->len, why);
+    consumer_fail(t, &error);
+}
+
 static void on_error(struct tally *t, const rd_kafka_message_t *m)
 {
     struct partition *p = partition_of(t, m);
@@ -210,6 +225,12 @@ static void on_error(struct tally *t, const rd_kafka_message_t *m)
         tally_error_set(&error, TALLY_KAFKA, "a topic is missing: %s",
                         t->k.rd_kafka_err2str(m->err));
         consumer_outage(t, &t->kafka, &error);
+        return;
+    case RD_KAFKA_RESP_ERR__BAD_MSG:
+    case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+    case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED: // a format or a codec
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+        stop_at_unreadable(t, p, m);
         return;
     case RD_KAFKA_RESP_ERR__FATAL:
         stop_fatal(t);

@@ -169,10 +169,15 @@ static int set(struct tally *t, rd_kafka_conf_t *conf, const char *name, const c
 // What the guarantee rests on is not for settings to change.
 static int check_setting(const char *name, struct tally_error *error)
 {
-    static const char *const ours[] = {"enable.auto.commit", "enable.auto.offset.store",
-                                       "auto.offset.reset",  "enable.partition.eof",
-                                       "group.id",           "bootstrap.servers",
-                                       "auto.commit.enable", "metadata.broker.list"};
+    static const char *const ours[] = {"enable.auto.commit",
+                                       "enable.auto.offset.store",
+                                       "auto.offset.reset",
+                                       "enable.partition.eof",
+                                       "group.id",
+                                       "bootstrap.servers",
+                                       "check.crcs",
+                                       "auto.commit.enable",
+                                       "metadata.broker.list"};
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
         if (strcmp(name, ours[i]) == 0)
             return tally_error_set(error, TALLY_INVALID,
@@ -190,6 +195,7 @@ static int configure(struct tally *t, rd_kafka_conf_t *conf, struct tally_error 
         {"enable.auto.offset.store", "false"},
         {"auto.offset.reset", "error"},
         {"enable.partition.eof", "true"},
+        {"check.crcs", "true"}, // off in librdkafka: what came damaged would be stored
         {"client.id", "libtally"},
         // librdkafka looks once a second whether a full queue has room again: with its own
         // default of 100,000 a database that takes more in a second would wait for it.
