@@ -1,4 +1,5 @@
 #include "broker/internal.h"
+#include "store/log.h"
 #include "store/offsets_projection.h"
 
 #include <errno.h>
@@ -147,6 +148,15 @@ static int expect_default(const struct broker_config *config)
     return (int)e;
 }
 
+static const char *advice_on_damage(const struct broker *b)
+{
+    if (b->config.repair && b->config.repair->n_places > 0)
+        return ". What was repaired so far stays so; a repair without names does the rest, and "
+               "before that the broker does not start";
+    return ". Nothing was changed: put back what it names, from a copy, or let tally topic "
+           "repair keep what is whole";
+}
+
 static int recover(struct broker *b, char *ret_why, size_t why_cap)
 {
     bool is_looking = disk_is_read_only(b->config.disk);
@@ -174,13 +184,9 @@ static int recover(struct broker *b, char *ret_why, size_t why_cap)
     error = open_partitions(b);
     if (error) {
         bool is_damage = error == -EBADMSG || error == -ENOENT;
-        snprintf(
-            ret_why, why_cap, "a partition of %s could not be opened: %s; see the log above%s",
-            b->config.dir, is_damage ? "files are damaged or missing" : strerror(-error),
-            is_damage
-                ? ". Nothing was changed: put back what it names, from a copy, or let tally topic "
-                  "repair keep what is whole"
-                : "");
+        snprintf(ret_why, why_cap, "a partition of %s could not be opened: %s; see the log above%s",
+                 b->config.dir, is_damage ? "files are damaged or missing" : strerror(-error),
+                 is_damage ? advice_on_damage(b) : "");
         return error;
     }
     error = is_looking ? 0 : store_ready(b->store);

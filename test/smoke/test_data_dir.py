@@ -49,9 +49,9 @@ def batch(value, time=1000):
     return head + struct.pack(">I", crc32c(body)) + body
 
 
-def produce(s, value=b"kept", acks=-1, time=1000):
+def produce(s, value=b"kept", acks=-1, time=1000, topic=b"t"):
     records = batch(value, time)
-    body = struct.pack(">hhi", -1, acks, 30000) + struct.pack(">i", 1) + string(b"t")
+    body = struct.pack(">hhi", -1, acks, 30000) + struct.pack(">i", 1) + string(topic)
     body += struct.pack(">iii", 1, 0, len(records)) + records
     s.sendall(frame(0, 3, body))
     answer = receive(s)
@@ -289,6 +289,27 @@ def test_a_repair_removes_nothing_by_age():
         assert [path.read_bytes() for path in logs] == content
         with Server(*options, data=data) as b, b.connect() as s:
             assert earliest(s) == 0
+
+
+def test_a_repair_of_one_topic_of_two():
+    """It says what it has done, though the other one keeps the broker from starting."""
+    now = int(time.time() * 1000)
+    with filled(is_clean=False, times=(now, now, now)) as data:
+        with Server(data=data) as b:
+            with b.connect() as s:
+                make_topic(s, b"u")
+                assert [produce(s, time=now, topic=b"u") for _ in range(3)] == [0, 0, 0]
+            assert b.stop() == 0, b.logged()
+        for name in ("t-0", "u-0"):
+            path = pathlib.Path(data, name, "0" * 20 + ".log")
+            content = path.read_bytes()
+            path.write_bytes(content[:len(content) // 3 * 2])
+        done = repair(data, "t")
+        assert done.returncode == 2 and "offsets 2 to 2 are lost" in done.stdout, done
+        assert "stays so" in done.stderr and "Nothing was changed" not in done.stderr, done
+        done = repair(data)
+        assert done.returncode == 0 and "u-0" in done.stdout and "t-0" not in done.stdout, done
+        serves(data)
 
 
 def commit(s, offset):
