@@ -203,17 +203,18 @@ static void conn_next(struct net *n, struct conn *c)
 {
     if (c->is_dying || !c->has_input)
         return;
-    if (can_give(n, c)) {
-        if (list_is_empty(&c->ready))
-            list_append(&n->ready, &c->ready);
-    } else if (has_good_frame(n, c)) {
-        if (is_sending(c) && !c->asked_to_tell) {
-            c->asked_to_tell = true;
-            give_order(n, c, ORDER_TELL);
+    bool sends = is_sending(c); // looked at once: a thread may be done with it at any time
+    if (!has_good_frame(n, c)) {
+        // One that waits for room is told when there is some.
+        if (c->n_open == 0 && !c->is_corked && list_is_empty(&c->waiting)) {
+            c->has_input = false;
+            give_order(n, c, ORDER_READ);
         }
-    } else if (c->n_open == 0 && !c->is_corked) {
-        c->has_input = false;
-        give_order(n, c, ORDER_READ);
+    } else if (sends && !c->asked_to_tell) {
+        c->asked_to_tell = true;
+        give_order(n, c, ORDER_TELL);
+    } else if (!sends && can_give(n, c) && list_is_empty(&c->ready)) {
+        list_append(&n->ready, &c->ready);
     }
 }
 

@@ -231,6 +231,8 @@ static void stream_flush(struct worker *w, struct stream *s)
     }
     if (done == 0) {
         atomic_store_explicit(&s->unread_bytes, s->out.buf.cap, memory_order_relaxed);
+        if (s->may_read) // what was answered goes, however long the peer takes
+            settle(w, s);
         if (budget_is_over(w->output))
             w->tell(w, s, NEWS_CROWDED);
         arm(w, s);
