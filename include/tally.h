@@ -56,8 +56,8 @@
 // THREADS. No global state: handles are independent of each other. One handle belongs to one
 // thread at a time; only tally_stop() may be called from any thread, and from a signal handler.
 // All callbacks run on the thread that is inside tally_open(), tally_run() or tally_close(). A
-// handle has threads of its own, with all signals blocked: librdkafka's, and one that frees the
-// records that are done with.
+// handle has threads of its own, with all signals blocked: librdkafka's, one that frees the
+// records that are done with, and one that has librdkafka fetch more in time.
 //
 // MEMORY. Running out is an error (TALLY_NO_MEMORY, which is -ENOMEM), never an abort of ours.
 //

@@ -1,13 +1,24 @@
-// The other side of the cost: the same rows by the same statements into the same databases, one
-// transaction a batch, with no Kafka and no fence.
+// The other side of the cost: the same rows into the same databases, one transaction a batch, with
+// no Kafka and no fence. As a program of its own would do it: SQLite's own calls, opened as they
+// open by default; for PostgreSQL, where the server does the work, those of libtally.
 //   insert DATABASE TABLE ROWS BATCH VALUE_BYTES      prints the seconds it took
 
+#include "client/libtally/load.h"
 #include "client/libtally/sink.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#define COLUMNS "(\"topic\", \"partition\", \"record_offset\", \"record_time\", \"key\", \"value\")"
+
+struct work {
+    const char *database, *table;
+    long rows, batch;
+    char *value;
+    int len;
+};
 
 static double now_s(void)
 {
@@ -16,40 +27,111 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static int insert(struct sink *s, const char *sql, const char *value, size_t len, long at,
+static int64_t time_of(long at)
+{
+    return 1700000000000 + at;
+}
+
+// ---- SQLite
+
+struct plain {
+    struct sqlite_api api;
+    sqlite3 *db;
+    sqlite3_stmt *insert;
+    char why[256];
+};
+
+static bool check(struct plain *p, int rc)
+{
+    if (rc == SQLITE_OK || rc == SQLITE_DONE)
+        return true;
+    snprintf(p->why, sizeof p->why, "%s", p->api.sqlite3_errmsg(p->db));
+    return false;
+}
+
+static bool execute(struct plain *p, const char *sql)
+{
+    return check(p, p->api.sqlite3_exec(p->db, sql, NULL, NULL, NULL));
+}
+
+static bool insert_plain(struct plain *p, const struct work *w, long at)
+{
+    const struct sqlite_api *a = &p->api;
+    sqlite3_stmt *s = p->insert;
+    bool is_fine =
+        check(p, a->sqlite3_bind_text64(s, 1, "work", 4, SQLITE_STATIC, SQLITE_UTF8)) &&
+        check(p, a->sqlite3_bind_int64(s, 2, 0)) && check(p, a->sqlite3_bind_int64(s, 3, at)) &&
+        check(p, a->sqlite3_bind_int64(s, 4, time_of(at))) &&
+        check(p, a->sqlite3_bind_null(s, 5)) &&
+        check(p, a->sqlite3_bind_blob64(s, 6, w->value, (sqlite3_uint64)w->len, SQLITE_STATIC)) &&
+        check(p, a->sqlite3_step(s));
+    return check(p, a->sqlite3_reset(s)) && is_fine;
+}
+
+static bool run_plain(struct plain *p, const struct work *w, double *ret_started)
+{
+    char sql[400];
+    snprintf(sql, sizeof sql, "INSERT INTO \"%s\" " COLUMNS " VALUES (?, ?, ?, ?, ?, ?)", w->table);
+    const char *file = w->database + strlen("sqlite:");
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    bool is_fine = check(p, p->api.sqlite3_open_v2(file, &p->db, flags, NULL)) &&
+                   execute(p, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL") &&
+                   check(p, p->api.sqlite3_prepare_v2(p->db, sql, -1, &p->insert, NULL));
+    *ret_started = now_s();
+    for (long at = 0; is_fine && at < w->rows;) {
+        is_fine = execute(p, "BEGIN IMMEDIATE");
+        for (long i = 0; is_fine && i < w->batch && at < w->rows; i++, at++)
+            is_fine = insert_plain(p, w, at);
+        is_fine = is_fine && execute(p, "COMMIT");
+    }
+    return is_fine;
+}
+
+static int into_sqlite(const struct work *w)
+{
+    struct plain p = {.why = "SQLite cannot be loaded"};
+    struct tally_error error;
+    double started = 0;
+    bool is_fine = load_sqlite(&p.api, &error) == 0 && run_plain(&p, w, &started);
+    if (is_fine)
+        printf("%.4f\n", now_s() - started);
+    else
+        fprintf(stderr, "insert: %s\n", p.why);
+    if (p.db) {
+        p.api.sqlite3_finalize(p.insert);
+        p.api.sqlite3_close_v2(p.db);
+    }
+    return is_fine ? 0 : 1;
+}
+
+// ---- PostgreSQL
+
+static int insert(struct sink *s, const char *sql, const struct work *w, long at,
                   struct tally_error *error)
 {
-    struct tally_value key = tally_null();
-    struct tally_value v[] = {
-        tally_text("work"),     tally_int(0), tally_int(at), tally_int(1700000000000 + at), key,
-        tally_bytes(value, len)};
+    struct tally_value v[] = {tally_text("work"), tally_int(0),
+                              tally_int(at),      tally_int(time_of(at)),
+                              tally_null(),       tally_bytes(w->value, (size_t)w->len)};
     return sink_run(s, sql, v, 6, NULL, NULL, NULL, error);
 }
 
-int main(int argc, char **argv)
+static int into_postgres(const struct work *w)
 {
-    if (argc != 6)
-        return 2;
-    long rows = atol(argv[3]), batch = atol(argv[4]);
-    size_t len = (size_t)atol(argv[5]);
-    char *value = malloc(len + 1), sql[400];
+    char sql[400];
     struct sink *s;
     struct tally_error error;
-    if (!value || sink_open(argv[1], 10000, &s, &error) < 0 || sink_connect(s, &error) < 0) {
+    if (sink_open(w->database, 10000, &s, &error) < 0 || sink_connect(s, &error) < 0) {
         fprintf(stderr, "insert: %s\n", error.text);
         return 2;
     }
-    memset(value, 'v', len);
-    snprintf(sql, sizeof sql,
-             "INSERT INTO \"%s\" (\"topic\", \"partition\", \"record_offset\", \"record_time\", "
-             "\"key\", \"value\") VALUES ($1, $2, $3, $4, $5, $6)",
-             argv[2]);
+    snprintf(sql, sizeof sql, "INSERT INTO \"%s\" " COLUMNS " VALUES ($1, $2, $3, $4, $5, $6)",
+             w->table);
     double started = now_s();
     int result = 0;
-    for (long at = 0; result == 0 && at < rows;) {
+    for (long at = 0; result == 0 && at < w->rows;) {
         result = sink_begin(s, &error);
-        for (long i = 0; result == 0 && i < batch && at < rows; i++, at++)
-            result = insert(s, sql, value, len, at, &error);
+        for (long i = 0; result == 0 && i < w->batch && at < w->rows; i++, at++)
+            result = insert(s, sql, w, at, &error);
         if (result == 0)
             result = sink_commit(s, &error);
     }
@@ -58,6 +140,24 @@ int main(int argc, char **argv)
     else
         printf("%.4f\n", now_s() - started);
     sink_close(s);
-    free(value);
     return result < 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 6)
+        return 2;
+    struct work w = {.database = argv[1],
+                     .table = argv[2],
+                     .rows = atol(argv[3]),
+                     .batch = atol(argv[4]),
+                     .len = atoi(argv[5])};
+    w.value = malloc((size_t)w.len + 1);
+    if (!w.value)
+        return 2;
+    memset(w.value, 'v', (size_t)w.len);
+    bool is_sqlite = strncmp(w.database, "sqlite:", strlen("sqlite:")) == 0;
+    int status = is_sqlite ? into_sqlite(&w) : into_postgres(&w);
+    free(w.value);
+    return status;
 }

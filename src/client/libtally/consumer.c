@@ -242,6 +242,7 @@ static void on_error(struct tally *t, const rd_kafka_message_t *m)
 
 static void take(struct tally *t, rd_kafka_message_t *m)
 {
+    refill_taken(&t->refill, m->len + m->key_len);
     if (m->err) {
         on_error(t, m);
     } else {
@@ -290,6 +291,8 @@ static void gather(struct tally *t, int64_t now)
         wait_ms = 0;
     } while (m && !t->failure.code && !atomic_load(&t->stop) && t->n_held < most &&
              t->held_bytes < t->o.batch_bytes);
+    if (refill_is_due(&t->refill))
+        refill_ask(&t->refill, partition_list_owned(t));
 }
 
 // The brokers seem to be away: ask, before anybody gives up.

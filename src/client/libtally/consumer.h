@@ -11,6 +11,7 @@
 #include "client/libtally/claim.h"
 #include "client/libtally/discard.h"
 #include "client/libtally/load.h"
+#include "client/libtally/refill.h"
 #include "client/libtally/topic_id.h"
 
 #include <stdatomic.h>
@@ -100,6 +101,7 @@ struct tally {
     size_t n_confirmed; // of held, from the first on: polled before a question about their topics'
                         // ids that was answered well
     struct discard discard;       // of those that were held
+    struct refill refill;         // of those that come
     struct tally_header *headers; // of the record that a callback sees
     size_t cap_headers;
     int64_t held_since_ms;
@@ -144,6 +146,8 @@ int consumer_no_broker(const struct tally *t, rd_kafka_resp_err_t rc, struct tal
 void partition_claim_due(struct tally *t);
 // A claim that no longer stands: what is held of it is dropped, and it is claimed again.
 void partition_lose(struct tally *t, struct partition *p);
+// All that are ours, to ask for their ends.
+rd_kafka_topic_partition_list_t *partition_list_owned(struct tally *t);
 void partition_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
                             rd_kafka_topic_partition_list_t *list, void *opaque);
 struct partition *partition_find(const struct tally *t, const char *topic, int32_t partition);

@@ -47,6 +47,10 @@
     X(rd_kafka_commit)                                                                             \
     X(rd_kafka_committed)                                                                          \
     X(rd_kafka_query_watermark_offsets)                                                            \
+    X(rd_kafka_offsets_for_times)                                                                  \
+    X(rd_kafka_queue_get_consumer)                                                                 \
+    X(rd_kafka_queue_length)                                                                       \
+    X(rd_kafka_queue_destroy)                                                                      \
     X(rd_kafka_get_watermark_offsets)                                                              \
     X(rd_kafka_metadata)                                                                           \
     X(rd_kafka_metadata_destroy)                                                                   \

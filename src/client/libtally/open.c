@@ -197,12 +197,12 @@ static int configure(struct tally *t, rd_kafka_conf_t *conf, struct tally_error 
         {"enable.partition.eof", "true"},
         {"check.crcs", "true"}, // off in librdkafka: what came damaged would be stored
         {"client.id", "libtally"},
-        // librdkafka looks once a second whether a full queue has room again: with its own
-        // default of 100,000 a database that takes more in a second would wait for it.
-        {"queued.min.messages", "300000"},
+        {"queued.min.messages", REFILL_RECORDS},
     };
     int result = 0;
     bool has_debug = false;
+    char unknown[256]; // to librdkafka before 2.2 (refill.h)
+    (void)t->k.rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", unknown, sizeof unknown);
     t->asks_ids = true;
     for (size_t i = 0; result == 0 && i < sizeof settings / sizeof settings[0]; i++)
         result = set(t, conf, settings[i][0], settings[i][1], error);
@@ -216,6 +216,7 @@ static int configure(struct tally *t, rd_kafka_conf_t *conf, struct tally_error 
     }
     if (!has_debug)
         t->k.rd_kafka_conf_set_log_cb(conf, NULL);
+    refill_configure(&t->refill, &t->k, conf);
     t->k.rd_kafka_conf_set_opaque(conf, t);
     t->k.rd_kafka_conf_set_error_cb(conf, on_kafka_error);
     t->k.rd_kafka_conf_set_rebalance_cb(conf, partition_on_rebalance);
@@ -246,6 +247,7 @@ static int make_consumer(struct tally *t, struct tally_error *error)
         if (t->consumer) {
             t->k.rd_kafka_poll_set_consumer(t->consumer);
             discard_start(&t->discard, &t->k);
+            refill_start(&t->refill, t->consumer);
             return 0;
         }
         result = tally_error_set(error, TALLY_INVALID, "librdkafka: %s", why);
@@ -465,6 +467,7 @@ void tally_close(struct tally *t)
         t->k.rd_kafka_consumer_close(t->consumer);
         store_drop(t, NULL);
         discard_stop(&t->discard); // librdkafka waits for its records
+        refill_stop(&t->refill);
         t->k.rd_kafka_destroy(t->consumer);
     }
     if (t->producer)

@@ -122,6 +122,15 @@ static void assign_owned(struct tally *t)
     t->k.rd_kafka_topic_partition_list_destroy(list);
 }
 
+rd_kafka_topic_partition_list_t *partition_list_owned(struct tally *t)
+{
+    rd_kafka_topic_partition_list_t *list = new_list(t);
+    for (size_t i = 0; i < t->n_partitions; i++)
+        if (t->partitions[i]->state == PARTITION_OWNED)
+            list_add(t, list, t->partitions[i], RD_KAFKA_OFFSET_END);
+    return list;
+}
+
 void partition_lose(struct tally *t, struct partition *p)
 {
     store_drop(t, p);

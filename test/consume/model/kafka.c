@@ -611,6 +611,13 @@ static void k_metadata_destroy(const struct rd_kafka_metadata *metadata)
     (void)metadata;
 }
 
+// None whose length could be asked: what is fetched when is the model's own choice.
+static rd_kafka_queue_t *k_queue(rd_kafka_t *k)
+{
+    (void)k;
+    return NULL;
+}
+
 int __wrap_load_kafka(struct kafka_api *ret_api, struct tally_error *error);
 int __wrap_load_kafka(struct kafka_api *ret_api, struct tally_error *error)
 {
@@ -648,6 +655,7 @@ int __wrap_load_kafka(struct kafka_api *ret_api, struct tally_error *error)
         .rd_kafka_commit = k_commit,
         .rd_kafka_committed = k_committed,
         .rd_kafka_query_watermark_offsets = k_watermarks,
+        .rd_kafka_queue_get_consumer = k_queue,
         .rd_kafka_metadata = k_metadata,
         .rd_kafka_metadata_destroy = k_metadata_destroy,
         .rd_kafka_err2str = rd_kafka_err2str,
