@@ -1,3 +1,4 @@
+#include "broker/cold_read.h"
 #include "broker/internal.h"
 #include "store/log.h"
 #include "store/offsets_projection.h"
@@ -212,6 +213,8 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker, c
     list_init(&b->conns);
     list_init(&b->held);
     list_init(&b->woken);
+    list_init(&b->cold_running);
+    list_init(&b->cold_waiting);
     b->by_conn = map_new();
     b->by_token = map_new();
     b->scratch = arena_new();
@@ -257,6 +260,7 @@ void broker_free(struct broker *b)
     LIST_EACH (at, &b->listeners)
         broker_remove_listener(b, LIST_ITEM(at, struct listener_address, node)->listener);
     free_conns(b);
+    cold_read_free_all(b);
     offsets_topic_free(b->offsets);
     b->offsets = NULL;
     partitions_free(b->partitions);
@@ -479,7 +483,8 @@ static void take_syncs(struct broker *b)
     struct disk_done done;
     while (disk_poll_done(b->config.disk, &done)) {
         if (done.cookie != JOURNAL_COOKIE) {
-            (void)partitions_sync_done(b->partitions, done.cookie, done.error);
+            if (!cold_read_done(b, done.cookie))
+                (void)partitions_sync_done(b->partitions, done.cookie, done.error);
             continue;
         }
         b->is_syncing = false;

@@ -87,11 +87,14 @@ struct broker {
 
     struct list listeners;
     struct list conns;
-    struct map *by_conn;  // id -> struct channel
-    struct map *by_token; // token -> struct request
-    struct list held;     // requests by journal position
-    struct list woken;    // requests whose on_due is due at once
-    struct heap timers;   // of requests
+    struct map *by_conn;      // id -> struct channel
+    struct map *by_token;     // token -> struct request
+    struct list held;         // requests by journal position
+    struct list woken;        // requests whose on_due is due at once
+    struct heap timers;       // of requests
+    struct list cold_running; // cold_read.c
+    struct list cold_waiting;
+    unsigned n_cold_running;
     uint64_t next_token;
     struct journal_batch batch;                   // scratch
     struct arena *scratch;                        // of decisions without a request

@@ -64,6 +64,9 @@ int disk_file_fd(const struct disk_file *f);
 MUST_USE int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t *ret_len);
 // Reads exactly len bytes; -ENODATA when the file ends before.
 MUST_USE int disk_pread_all(struct disk_file *f, void *data, size_t len, uint64_t pos);
+// Whether these bytes can be read without waiting for the device, so far as a few looks at them
+// tell. They may be gone a moment later. True where the system cannot say.
+bool disk_is_cached(struct disk_file *f, uint64_t pos, uint64_t len);
 // Writes everything or fails; what a failed call wrote in part is the caller's to cut.
 MUST_USE int disk_pwrite(struct disk_file *f, const void *data, size_t len, uint64_t pos);
 MUST_USE int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos);

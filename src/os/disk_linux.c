@@ -18,6 +18,9 @@
 // Syncs of different files run side by side so that one slow file does not hold up the journal;
 // more threads than this only queue in the device.
 #define POOL_THREADS 4
+// The kernel keeps and drops what lies together together: one look is enough for so many.
+#define CACHED_STEP_BYTES ((uint64_t)256 << 10)
+#define CACHED_PAGE_BYTES 4096
 
 struct disk_file {
     int fd;
@@ -165,6 +168,22 @@ int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t
     }
     *ret_len = got;
     return 0;
+}
+
+static bool is_byte_cached(const struct disk_file *f, uint64_t pos)
+{
+    char byte;
+    struct iovec to = {.iov_base = &byte, .iov_len = 1};
+    // The kernel begins to read it when it is not there.
+    return preadv2(f->fd, &to, 1, (off_t)pos, RWF_NOWAIT) >= 0 || errno != EAGAIN;
+}
+
+bool disk_is_cached(struct disk_file *f, uint64_t pos, uint64_t len)
+{
+    for (uint64_t at = 0; at < len; at += CACHED_STEP_BYTES)
+        if (!is_byte_cached(f, pos + at))
+            return false;
+    return len <= CACHED_PAGE_BYTES || is_byte_cached(f, pos + len - 1);
 }
 
 int disk_pwritev(struct disk_file *f, const struct iovec *iov, int n, uint64_t pos)

@@ -252,6 +252,19 @@ static bool is_stale(const struct disk_file *f)
     return f->process != f->disk->process;
 }
 
+bool disk_is_cached(struct disk_file *f, uint64_t pos, uint64_t len)
+{
+    (void)pos;
+    (void)len;
+    struct disk *d = f->disk;
+    return d->cold_percent == 0 || !prng_chance(&d->prng, d->cold_percent);
+}
+
+void disk_sim_set_cold(struct disk *d, unsigned percent)
+{
+    d->cold_percent = percent;
+}
+
 int disk_pread(struct disk_file *f, void *data, size_t len, uint64_t pos, size_t *ret_len)
 {
     if (is_stale(f))

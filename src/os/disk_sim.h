@@ -28,6 +28,8 @@ uint64_t disk_sim_bytes_read(const struct disk *d);          // so far
 void disk_sim_set_read_only(struct disk *d, bool read_only); // -EROFS for everything that writes
 // The next n syncs say they are done and make nothing durable: an injected bug for tests.
 void disk_sim_skip_syncs(struct disk *d, uint32_t n);
+// Of what is read, so many in a hundred are not in the page cache.
+void disk_sim_set_cold(struct disk *d, unsigned percent);
 // Flips one bit in what is stored, also in the durable copy.
 MUST_USE int disk_sim_flip_bit(struct disk *d, const char *path, uint64_t pos, unsigned bit);
 // Reads of this path fail with -EIO; NULL for none.

@@ -69,6 +69,7 @@ struct disk {
     uint64_t files_max; // 0: no bound
     uint64_t n_files;   // open ones of this process
     uint64_t bytes_read;
+    unsigned cold_percent;
     uint32_t skip_syncs, sync_min_ms, sync_max_ms;
     bool is_read_only; // everything fails that writes
     bool is_looking;   // disk_make_read_only(): nothing tries to

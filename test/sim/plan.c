@@ -253,6 +253,8 @@ void plan_run(const struct sim_options *o, struct plan_result *ret)
         p->may_cut_power = true; // what is said too early is lost only then
         disk_sim_set_sync_ms(s->disk, 0, 8 + (uint32_t)prng_below(&s->prng, 1000));
     }
+    if (plan_has(o->seed, PLAN_COLD))
+        disk_sim_set_cold(s->disk, 50);
     // Less than one for each partition: they are opened and closed all the time.
     if (plan_has(o->seed, PLAN_FEW_FILES))
         disk_sim_set_files_max(s->disk, FILES_MAX);

@@ -22,7 +22,8 @@ enum plan_feature {
     PLAN_RETENTION = 2048,
     PLAN_COMPACTION = 4096,
     PLAN_PIPELINE = 8192, // producers send several batches before they wait
-    PLAN_FEATURES_ALL = 16383,
+    PLAN_COLD = 16384,    // much of what is fetched is not in the page cache
+    PLAN_FEATURES_ALL = 32767,
 };
 
 static inline bool plan_has(uint64_t seed, enum plan_feature f)

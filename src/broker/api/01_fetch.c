@@ -8,8 +8,10 @@
 #include "base/bug.h"
 #include "broker/api/api.h"
 #include "broker/api/find.h"
+#include "broker/cold_read.h"
 #include "core/ledger/ledger.h"
 #include "core/topics.h"
+#include "os/disk.h"
 #include "store/log.h"
 
 #define SESSION_EPOCH_FULL 0     // a full fetch that would open a session
@@ -38,6 +40,7 @@ struct fetch {
     size_t n_parts;
     uint64_t deadline_ms;
     int64_t max_bytes;
+    bool was_cold; // and was read since
 };
 
 static struct ledger_time now_of(struct broker *b)
@@ -226,14 +229,32 @@ static void park(struct fetch *f)
     request_wait(f->r, f->deadline_ms);
 }
 
+// False: nothing of it has to be waited for.
+static bool read_first(struct fetch *f)
+{
+    struct cold_read *c = NULL;
+    for (size_t i = 0; i < f->n_parts && !f->was_cold; i++) {
+        const struct log_slice *s = &f->parts[i].slice;
+        if (s->len > 0 && !disk_is_cached(s->file, s->pos, s->len))
+            c = cold_read_add(c, s);
+    }
+    if (!c)
+        return false;
+    f->was_cold = true;
+    unwatch_all(f);
+    drop_slices(f);
+    cold_read_start(f->r->broker, c, f->r);
+    return true;
+}
+
 static void try_again(struct request *r)
 {
     struct fetch *f = r->state;
     drop_slices(f);
-    if (try_all(f))
-        answer(f);
-    else
+    if (!try_all(f))
         park(f);
+    else if (!read_first(f))
+        answer(f);
 }
 
 static void hurry(struct request *r)
