@@ -8,6 +8,8 @@
 
 // At once: the pool's other threads are for the syncs that everybody waits for.
 #define RUNNING_MAX 2
+// Of the files that may be open.
+#define FILES_PART 8
 #define CHUNK_BYTES ((size_t)128 << 10)
 
 struct cold_piece {
@@ -39,9 +41,10 @@ struct cold_read *cold_read_add(struct cold_read *c, const struct log_slice *s)
     return c;
 }
 
-static void cold_read_free(struct cold_read *c)
+static void cold_read_free(struct broker *b, struct cold_read *c)
 {
     list_remove(&c->node);
+    b->n_cold_pieces -= c->n;
     for (size_t i = 0; i < c->n; i++)
         disk_close(c->pieces[i].file);
     free(c->pieces);
@@ -85,8 +88,14 @@ static void start_waiting(struct broker *b)
     }
 }
 
+bool cold_read_has_room(struct broker *b)
+{
+    return b->n_cold_pieces < disk_files_max(b->config.disk) / FILES_PART;
+}
+
 void cold_read_start(struct broker *b, struct cold_read *c, struct request *r)
 {
+    b->n_cold_pieces += c->n;
     c->token = r->asker.token;
     request_wait(r, 0);
     list_append(&b->cold_waiting, &c->node);
@@ -102,7 +111,7 @@ bool cold_read_done(struct broker *b, uint64_t cookie)
         struct request *r = request_by_token(b, c->token);
         if (r && r->stage == REQUEST_WORKING) // else it was hurried, or its connection is gone
             request_wait(r, b->now_ms);
-        cold_read_free(c);
+        cold_read_free(b, c);
         b->n_cold_running--;
         start_waiting(b);
         return true;
@@ -113,11 +122,11 @@ bool cold_read_done(struct broker *b, uint64_t cookie)
 void cold_read_free_all(struct broker *b)
 {
     LIST_EACH (at, &b->cold_waiting)
-        cold_read_free(LIST_ITEM(at, struct cold_read, node));
+        cold_read_free(b, LIST_ITEM(at, struct cold_read, node));
     LIST_EACH (at, &b->cold_running) {
         struct cold_read *c = LIST_ITEM(at, struct cold_read, node);
         disk_work_abandon(b->config.disk, cookie_of(c));
-        cold_read_free(c);
+        cold_read_free(b, c);
     }
     b->n_cold_running = 0;
 }

@@ -13,6 +13,9 @@ struct request;
 
 // Adds a slice, whose file is referenced. NULL makes a new one.
 struct cold_read *cold_read_add(struct cold_read *c, const struct log_slice *s);
+// False: those that wait keep so many files open that others might not get theirs. Who goes on then
+// waits for the device itself, and so those come to their turn.
+bool cold_read_has_room(struct broker *b);
 // Takes it. The request, which waits for nothing else, becomes due when all was read; whether that
 // went well its own reading will show.
 void cold_read_start(struct broker *b, struct cold_read *c, struct request *r);

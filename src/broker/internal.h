@@ -95,6 +95,7 @@ struct broker {
     struct list cold_running; // cold_read.c
     struct list cold_waiting;
     unsigned n_cold_running;
+    size_t n_cold_pieces; // of all of these
     uint64_t next_token;
     struct journal_batch batch;                   // scratch
     struct arena *scratch;                        // of decisions without a request

@@ -233,7 +233,8 @@ static void park(struct fetch *f)
 static bool read_first(struct fetch *f)
 {
     struct cold_read *c = NULL;
-    for (size_t i = 0; i < f->n_parts && !f->was_cold; i++) {
+    bool may = !f->was_cold && cold_read_has_room(f->r->broker);
+    for (size_t i = 0; may && i < f->n_parts; i++) {
         const struct log_slice *s = &f->parts[i].slice;
         if (s->len > 0 && !disk_is_cached(s->file, s->pos, s->len))
             c = cold_read_add(c, s);
