@@ -70,8 +70,14 @@ int consumer_called(const char *callback, int result, struct tally_error *error)
 
 int consumer_no_broker(const struct tally *t, rd_kafka_resp_err_t rc, struct tally_error *error)
 {
-    return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers: %s", t->o.bootstrap,
-                           t->kafka_why[0] ? t->kafka_why : t->k.rd_kafka_err2str(rc));
+    const char *why = t->kafka_why[0] ? t->kafka_why : t->k.rd_kafka_err2str(rc);
+    // librdkafka says it only when it finds the end by reading, not when by writing.
+    bool hung_up = strstr(why, "in state UP") && !strstr(why, "SASL");
+    return tally_error_set(error, TALLY_KAFKA, "no broker of %.200s answers: %s%s", t->o.bootstrap,
+                           why,
+                           hung_up ? "; one that hangs up may want SASL or TLS: see "
+                                     "security.protocol"
+                                   : "");
 }
 
 void consumer_restored(struct outage *o)
