@@ -1,10 +1,10 @@
+#include "base/thread.h"
 #include "os/disk.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -463,15 +463,10 @@ static void *pool_main(void *arg)
     return NULL;
 }
 
-// Signals are the event loop's: no pool thread takes one.
 static void pool_start(struct disk *d)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     for (size_t i = 0; i < POOL_THREADS; i++)
-        CHECK(pthread_create(&d->threads[i], NULL, pool_main, d) == 0);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+        CHECK(thread_start(&d->threads[i], pool_main, d) == 0);
     d->has_threads = true;
 }
 

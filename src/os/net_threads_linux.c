@@ -1,9 +1,9 @@
+#include "base/thread.h"
 #include "os/net_threads.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -177,7 +177,7 @@ static int wake_fd_new(void)
     return fd;
 }
 
-static void thread_start(struct thread *t, const struct worker *like)
+static void net_thread_start(struct thread *t, const struct worker *like)
 {
     t->worker = (struct worker){.epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                                 .is_thread = true,
@@ -189,7 +189,7 @@ static void thread_start(struct thread *t, const struct worker *like)
     t->wake_fd = wake_fd_new();
     struct epoll_event e = {.events = EPOLLIN | EPOLLET};
     CHECK(epoll_ctl(t->worker.epoll_fd, EPOLL_CTL_ADD, t->wake_fd, &e) == 0);
-    CHECK(pthread_create(&t->id, NULL, thread_main, t) == 0);
+    CHECK(thread_start(&t->id, thread_main, t) == 0);
     pthread_setname_np(t->id, "tally-net");
 }
 
@@ -201,14 +201,10 @@ struct threads *threads_new(unsigned n, const struct worker *like)
     all->n = n;
     all->wake_fd = wake_fd_new();
     pthread_mutex_init(&all->lock, NULL);
-    sigset_t every, before; // signals are for the loop
-    sigfillset(&every);
-    pthread_sigmask(SIG_SETMASK, &every, &before);
     for (unsigned i = 0; i < n; i++) {
         all->thread[i].all = all;
-        thread_start(&all->thread[i], like);
+        net_thread_start(&all->thread[i], like);
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return all;
 }
 

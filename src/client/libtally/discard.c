@@ -1,6 +1,6 @@
 #include "client/libtally/discard.h"
 
-#include <signal.h>
+#include "base/thread.h"
 
 static void destroy_all(struct discard *d, rd_kafka_message_t *const *messages, size_t n)
 {
@@ -34,12 +34,7 @@ void discard_start(struct discard *d, const struct kafka_api *k)
     d->destroy = k->rd_kafka_message_destroy;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->some, NULL);
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    d->has_thread = pthread_create(&d->thread, NULL, run, d) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    d->has_thread = thread_start(&d->thread, run, d) == 0;
 }
 
 static void forget_filling(struct discard *d)

@@ -1,6 +1,6 @@
 #include "client/libtally/refill.h"
 
-#include <signal.h>
+#include "base/thread.h"
 #include <stdlib.h>
 
 // Nobody waits for the answer but refill_stop().
@@ -54,12 +54,7 @@ void refill_start(struct refill *r, rd_kafka_t *consumer)
         return;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->some, NULL);
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool has_thread = pthread_create(&r->thread, NULL, run, r) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    bool has_thread = thread_start(&r->thread, run, r) == 0;
     if (has_thread)
         return;
     r->k->rd_kafka_queue_destroy(r->queue);
