@@ -12,17 +12,11 @@
 #define FILES_PART 8
 #define CHUNK_BYTES ((size_t)128 << 10)
 
-struct cold_piece {
-    struct disk_file *file; // referenced
-    uint64_t pos;
-    uint32_t len;
-};
-
 struct cold_read {
     struct list node; // in broker.cold_running or broker.cold_waiting
     uint64_t token;
     size_t n, cap;
-    struct cold_piece *pieces; // owned
+    struct log_slice *pieces; // owned, their files referenced
 };
 
 struct cold_read *cold_read_add(struct cold_read *c, const struct log_slice *s)
@@ -37,7 +31,8 @@ struct cold_read *cold_read_add(struct cold_read *c, const struct log_slice *s)
         c->pieces = realloc(c->pieces, c->cap * sizeof *c->pieces);
         CHECK(c->pieces);
     }
-    c->pieces[c->n++] = (struct cold_piece){disk_file_ref(s->file), s->pos, s->len};
+    disk_file_ref(s->file);
+    c->pieces[c->n++] = *s;
     return c;
 }
 
@@ -46,7 +41,7 @@ static void cold_read_free(struct broker *b, struct cold_read *c)
     list_remove(&c->node);
     b->n_cold_pieces -= c->n;
     for (size_t i = 0; i < c->n; i++)
-        disk_close(c->pieces[i].file);
+        log_slice_release(&c->pieces[i]);
     free(c->pieces);
     free(c);
 }
@@ -58,7 +53,7 @@ static int read_all(void *arg)
     uint8_t *chunk = malloc(CHUNK_BYTES);
     CHECK(chunk);
     for (size_t i = 0; i < c->n; i++) {
-        const struct cold_piece *p = &c->pieces[i];
+        const struct log_slice *p = &c->pieces[i];
         size_t got = 1;
         for (uint64_t done = 0; done < p->len && got > 0; done += got) {
             size_t left = p->len - done;

@@ -327,11 +327,6 @@ static int run(const char *action, struct client *c, const struct options *o, st
 
 static int copy(const char *action, const struct options *o)
 {
-    if (!strcmp(action, "repair") && o->n_configs)
-        return cli_fail("topic", "repair: --set is for what is made; see import");
-    if (!strcmp(action, "repair"))
-        return cli_topic_repair(
-            &(struct topic_copy){.data = o->data, .names = o->names, .n_names = o->n_names});
     if (o->n_names == 0)
         return cli_fail("topic", "%s: which directory? give Apache Kafka's log.dirs", action);
     const struct topic_copy what = {.data = o->data,
@@ -344,6 +339,14 @@ static int copy(const char *action, const struct options *o)
     if (is_export && o->n_configs)
         return cli_fail("topic", "export: --set is for what is made here; see import");
     return is_export ? cli_topic_export(&what) : cli_topic_import(&what);
+}
+
+static int repair(const struct options *o)
+{
+    if (o->n_configs)
+        return cli_fail("topic", "repair: --set is for what is made; see import");
+    return cli_topic_repair(
+        &(struct topic_copy){.data = o->data, .names = o->names, .n_names = o->n_names});
 }
 
 int cli_topic(int argc, char **argv)
@@ -364,7 +367,9 @@ int cli_topic(int argc, char **argv)
             "say create, list, describe, alter, delete, export, import or repair (see --help)");
     o.names++;
     o.n_names--;
-    if (!strcmp(action, "export") || !strcmp(action, "import") || !strcmp(action, "repair"))
+    if (!strcmp(action, "repair"))
+        return repair(&o);
+    if (!strcmp(action, "export") || !strcmp(action, "import"))
         return copy(action, &o);
     if (o.n_names == 0 && strcmp(action, "list") != 0)
         return cli_fail("topic", "%s which topic? give its name", action);

@@ -82,7 +82,7 @@ int32_t producer_seq_add(int32_t seq, int32_t n)
     return (int32_t)(((uint32_t)seq + (uint32_t)n) & INT32_MAX);
 }
 
-static struct refused *find_refused(struct producer_state *p, int64_t producer_id)
+static struct refused *find_refused(const struct producer_state *p, int64_t producer_id)
 {
     for (size_t i = 0; i < p->n_refused; i++)
         if (p->refused[i].producer_id == producer_id)
@@ -125,10 +125,8 @@ static void forget_refused(struct producer_state *p, int64_t producer_id)
 
 static bool overtakes(const struct producer_state *p, const struct producer_batch *b)
 {
-    for (size_t i = 0; i < p->n_refused; i++)
-        if (p->refused[i].producer_id == b->producer_id)
-            return p->refused[i].epoch == b->epoch && p->refused[i].seq < b->first_seq;
-    return false;
+    const struct refused *r = find_refused(p, b->producer_id);
+    return r && r->epoch == b->epoch && r->seq < b->first_seq;
 }
 
 enum producer_verdict producer_state_check(const struct producer_state *p,
