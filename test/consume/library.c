@@ -130,6 +130,19 @@ static int misbehave(void *user, const struct tally_record *r, struct tally_tx *
     return insert(r, tx, error);
 }
 
+// Says what came of it.
+static int run_to_the_end(const struct tally_options *o)
+{
+    struct tally *t = NULL;
+    struct tally_error error = {.code = TALLY_FINE};
+    int result = tally_open(o, &t, &error);
+    if (result == 0)
+        result = tally_run(t, &error);
+    tally_close(t);
+    printf("%d %s\n", result, result ? error.text : "");
+    return 0;
+}
+
 static int run_callback(char *how, const char *into, const char *topic, const char *bootstrap)
 {
     const char *topics[] = {topic};
@@ -143,14 +156,7 @@ static int run_callback(char *how, const char *into, const char *topic, const ch
                               .setup = set_up,
                               .user = how,
                               .until_end = true};
-    struct tally *t = NULL;
-    struct tally_error error = {.code = TALLY_FINE};
-    int result = tally_open(&o, &t, &error);
-    if (result == 0)
-        result = tally_run(t, &error);
-    tally_close(t);
-    printf("%d %s\n", result, result ? error.text : "");
-    return 0;
+    return run_to_the_end(&o);
 }
 
 // --- More comes all the time than can be stored.
@@ -176,14 +182,7 @@ static int run_slowly(const char *into, const char *topic, const char *bootstrap
                               .setup = set_up,
                               .until_end = true,
                               .batch_records = 1};
-    struct tally *t = NULL;
-    struct tally_error error = {.code = TALLY_FINE};
-    int result = tally_open(&o, &t, &error);
-    if (result == 0)
-        result = tally_run(t, &error);
-    tally_close(t);
-    printf("%d %s\n", result, result ? error.text : "");
-    return 0;
+    return run_to_the_end(&o);
 }
 
 int main(int argc, char **argv)

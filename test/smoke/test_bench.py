@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import threading
+import time
 
 import test_serve
 
@@ -100,56 +101,48 @@ def test_an_address_that_says_nothing_is_said():
     assert done.returncode == 2 and "does not answer" in done.stderr, done
 
 
-def test_a_foreign_address_is_said():
-    with socket.create_server(("127.0.0.1", 0)) as web:
-        def answer():
-            c, _ = web.accept()
-            c.recv(4096)
-            c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            c.close()
-        t = threading.Thread(target=answer)
+def bench_of(serve):
+    """What it says of an address where one connection is given to `serve`."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        def once():
+            c, _ = s.accept()
+            with c:
+                serve(c)
+        t = threading.Thread(target=once)
         t.start()
-        done = bench(f"127.0.0.1:{web.getsockname()[1]}")
-        t.join(PATIENCE_S)
+        try:
+            return bench(f"127.0.0.1:{s.getsockname()[1]}")
+        finally:
+            t.join(PATIENCE_S)
+
+
+def test_a_foreign_address_is_said():
+    def answer(c):
+        c.recv(4096)
+        c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    done = bench_of(answer)
     assert done.returncode == 2 and "does not speak the Kafka protocol" in done.stderr, done
 
 
 def test_an_address_that_never_ends_its_answer_is_said():
-    with socket.create_server(("127.0.0.1", 0)) as tap:
-        def drip():
-            c, _ = tap.accept()
-            c.sendall(b"\0\0\1\0")
-            try:
-                while not done.wait(0.1):
-                    c.sendall(b"\0")
-            except OSError:
-                pass
-            c.close()
-        done = threading.Event()
-        t = threading.Thread(target=drip)
-        t.start()
-        try:
-            got = bench(f"127.0.0.1:{tap.getsockname()[1]}")
-        finally:
-            done.set()
-            t.join(PATIENCE_S)
-    assert got.returncode == 2 and "does not answer" in got.stderr, got
+    def drip(c):
+        c.sendall(b"\0\0\1\0")
+        with contextlib.suppress(OSError):  # when it has hung up
+            while True:
+                time.sleep(0.1)
+                c.sendall(b"\0")
+    done = bench_of(drip)
+    assert done.returncode == 2 and "does not answer" in done.stderr, done
 
 
 def test_a_foreign_address_that_talks_is_said():
     for words in (b"SSH-2.0-OpenSSH_9.2p1\r\n", b"\0" * 4096, b"\x7f\xff\xff\xff" * 1000):
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            def talk():
-                c, _ = other.accept()
-                c.sendall(words)
-                with contextlib.suppress(ConnectionResetError):
-                    while c.recv(4096):
-                        pass
-                c.close()
-            t = threading.Thread(target=talk)
-            t.start()
-            done = bench(f"127.0.0.1:{other.getsockname()[1]}")
-            t.join(PATIENCE_S)
+        def talk(c):
+            c.sendall(words)
+            with contextlib.suppress(ConnectionResetError):
+                while c.recv(4096):
+                    pass
+        done = bench_of(talk)
         assert done.returncode == 2 and "does not speak the Kafka protocol" in done.stderr, done
 
 

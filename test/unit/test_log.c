@@ -476,14 +476,20 @@ static void epoch_ends_are_answered_as_kafka_does(void **unused)
     disk_free(d);
 }
 
+static void leave_ten(const struct log_open *args)
+{
+    struct log *l = opened(args);
+    append(l, &(struct batch_spec){.count = 10});
+    log_close(l);
+}
+
 static void another_topics_rest_is_removed(void **unused)
 {
     (void)unused;
     struct disk *d = disk_sim_new(1);
     struct log_open args = args_of(d);
-    struct log *l = opened(&args);
-    append(l, &(struct batch_spec){.count = 10});
-    log_close(l);
+    struct log *l;
+    leave_ten(&args);
     memset(args.topic_id.b, 8, sizeof args.topic_id.b);
     l = opened(&args);
     assert_non_null(strstr(report.text, "deleted topic"));
@@ -506,9 +512,8 @@ static void a_damaged_owner_is_no_other_topic(void **unused)
     for (uint64_t bit = 0; bit < st.size * 8; bit++) {
         struct disk *d = disk_sim_new(1);
         struct log_open args = args_of(d);
-        struct log *l = opened(&args);
-        append(l, &(struct batch_spec){.count = 10});
-        log_close(l);
+        struct log *l;
+        leave_ten(&args);
         assert_int_equal(disk_stat(d, path, &st), 0);
         assert_int_equal(disk_sim_flip_bit(d, path, bit / 8, (unsigned)(bit % 8)), 0);
         args.reserved_upto = 10;
@@ -526,9 +531,8 @@ static void another_owner_of_written_records_is_refused(void **unused)
     (void)unused;
     struct disk *d = disk_sim_new(1);
     struct log_open args = args_of(d);
-    struct log *l = opened(&args);
-    append(l, &(struct batch_spec){.count = 10});
-    log_close(l);
+    struct log *l;
+    leave_ten(&args);
     struct uuid own = args.topic_id;
     memset(args.topic_id.b, 8, sizeof args.topic_id.b);
     args.reserved_upto = 10;
