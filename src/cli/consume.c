@@ -341,11 +341,11 @@ static int on_setup(void *user, struct tally_tx *tx, struct tally_error *error)
     return mapping_setup(c->mapping, tx, error);
 }
 
-static int on_record(void *user, const struct tally_record *r, struct tally_tx *tx,
-                     struct tally_error *error)
+static int on_records(void *user, const struct tally_record *records, size_t n, struct tally_tx *tx,
+                      size_t *ret_bad, struct tally_error *error)
 {
     struct consume *c = user;
-    return mapping_store(c->mapping, r, tx, error);
+    return mapping_store(c->mapping, records, n, tx, ret_bad, error);
 }
 
 static int fail(const struct consume *c, const struct tally_error *error)
@@ -391,7 +391,7 @@ int cli_consume(int argc, char **argv)
         return cli_fail("consume", "out of memory");
     c->o = (struct tally_options){.size = sizeof c->o,
                                   .bootstrap = CLI_BOOTSTRAP_DEFAULT,
-                                  .process = on_record,
+                                  .process_some = on_records,
                                   .setup = on_setup,
                                   .event = on_event,
                                   .tick = on_tick,

@@ -16,18 +16,28 @@ struct column {
     struct fields_want want;
 };
 
+// Rows of one statement: what a statement costs beside its rows is shared by as many. In SQLite
+// more gain nothing, and these many divide the usual sizes of a batch.
+#define ROWS_AT_ONCE 10
+#define MAX_VALUES 1000 // parameters that libtally takes; one row has MAPPING_MAX_COLUMNS at most
+#define SINGLE_ROWS 1000
+
 struct target {
     const char *topic;
     char *table; // quoted
     char *insert;
+    char *insert_many; // `rows` at once
+    size_t rows;
     struct column *columns;
     size_t n_columns;
 };
 
 struct mapping {
     struct mapping_options o;
-    struct target *targets; // one a topic
-    struct fields *fields;  // taker of values out of records
+    struct target *targets;                // one a topic
+    struct fields *fields[ROWS_AT_ONCE];   // takers of values out of records
+    struct tally_value values[MAX_VALUES]; // of one statement
+    size_t n_single; // so many records come with a statement each, to find which of them is unfit
 };
 
 static bool refuse(char why[MAPPING_WHY_MAX], const char *format, ...)
@@ -158,7 +168,8 @@ bool mapping_new(const struct mapping_options *o, struct mapping **ret_mapping,
     struct mapping *m = calloc(1, sizeof *m);
     CHECK(m);
     m->o = *o;
-    m->fields = fields_new(o->format);
+    for (size_t i = 0; i < ROWS_AT_ONCE; i++)
+        m->fields[i] = fields_new(o->format);
     m->targets = calloc(o->n_topics + 1, sizeof *m->targets);
     CHECK(m->targets);
     bool is_good = true;
@@ -199,8 +210,10 @@ void mapping_free(struct mapping *m)
         free(t->columns);
         free(t->table);
         free(t->insert);
+        free(t->insert_many);
     }
-    fields_free(m->fields);
+    for (size_t i = 0; i < ROWS_AT_ONCE; i++)
+        fields_free(m->fields[i]);
     free(m->targets);
     free(m);
 }
@@ -292,7 +305,7 @@ static int describe(struct mapping *m, struct target *t, struct tally_tx *tx,
     return result;
 }
 
-static char *make_insert(const struct target *t)
+static char *make_insert(const struct target *t, size_t rows)
 {
     struct buf b = {0};
     buf_printf(&b, "INSERT INTO %s (", t->table);
@@ -301,10 +314,12 @@ static char *make_insert(const struct target *t)
             buf_printf(&b, ", ");
         add_quoted(&b, t->columns[i].name, strlen(t->columns[i].name));
     }
-    buf_printf(&b, ") VALUES (");
-    for (size_t i = 0; i < t->n_columns; i++)
-        buf_printf(&b, "%s$%zu", i ? ", " : "", i + 1);
-    buf_printf(&b, ")");
+    buf_printf(&b, ") VALUES ");
+    for (size_t i = 0; i < rows * t->n_columns; i++) {
+        bool is_first = i % t->n_columns == 0, is_last = (i + 1) % t->n_columns == 0;
+        const char *before = i == 0 ? "(" : is_first ? ", (" : ", ";
+        buf_printf(&b, "%s$%zu%s", before, i + 1, is_last ? ")" : "");
+    }
     return take_text(&b);
 }
 
@@ -334,26 +349,83 @@ int mapping_setup(void *mapping, struct tally_tx *tx, struct tally_error *error)
         for (size_t c = 0; c < t->n_columns; c++)
             t->columns[c].want = wanted(&t->columns[c], tally_tx_database(tx));
         free(t->insert); // the setup may be repeated after a lost connection
-        t->insert = make_insert(t);
+        free(t->insert_many);
+        t->rows = t->n_columns * ROWS_AT_ONCE <= MAX_VALUES ? ROWS_AT_ONCE : 1;
+        t->insert = make_insert(t, 1);
+        t->insert_many = make_insert(t, t->rows);
     }
     return 0;
 }
 
 // --- Records.
 
-int mapping_store(void *mapping, const struct tally_record *r, struct tally_tx *tx,
-                  struct tally_error *error)
+static struct target *target_of(const struct mapping *m, const struct tally_record *r)
 {
-    struct mapping *m = mapping;
     struct target *t = m->targets;
     for (size_t i = 1; i < m->o.n_topics && strcmp(t->topic, r->topic) != 0; i++)
         t = &m->targets[i];
-    struct tally_value values[MAPPING_MAX_COLUMNS];
-    int result = fields_open(m->fields, r, error);
+    return t;
+}
+
+// How many of n records go into the next statement.
+static size_t next_rows(const struct mapping *m, const struct target *t,
+                        const struct tally_record *records, size_t n)
+{
+    if (n < t->rows || m->n_single > 0)
+        return 1;
+    for (size_t i = 1; m->o.n_topics > 1 && i < t->rows; i++) {
+        if (target_of(m, &records[i]) != t)
+            return 1;
+    }
+    return t->rows;
+}
+
+static int take_row(const struct target *t, struct fields *f, const struct tally_record *r,
+                    struct tally_value *ret_values, struct tally_error *error)
+{
+    int result = fields_open(f, r, error);
     for (size_t i = 0; result == 0 && i < t->n_columns; i++)
-        result = fields_take(m->fields, &t->columns[i].want, &values[i], error);
-    if (result == 0)
-        result = tally_tx_run(tx, t->insert, values, t->n_columns, NULL, error);
-    fields_close(m->fields);
+        result = fields_take(f, &t->columns[i].want, &ret_values[i], error);
     return result;
+}
+
+// One statement. *ret_bad is set where the record is known.
+static int store_rows(struct mapping *m, const struct target *t, const struct tally_record *records,
+                      size_t n, struct tally_tx *tx, size_t *ret_bad, struct tally_error *error)
+{
+    size_t width = t->n_columns, taken = 0;
+    int result = 0;
+    for (; result == 0 && taken < n; taken++) {
+        *ret_bad = taken;
+        struct tally_value *values = m->values + taken * width;
+        result = take_row(t, m->fields[taken], &records[taken], values, error);
+    }
+    if (result == 0) {
+        const char *sql = n > 1 ? t->insert_many : t->insert;
+        *ret_bad = n > 1 ? n : 0;
+        result = tally_tx_run(tx, sql, m->values, n * width, NULL, error);
+    }
+    for (size_t i = 0; i < taken; i++)
+        fields_close(m->fields[i]);
+    return result;
+}
+
+int mapping_store(void *mapping, const struct tally_record *records, size_t n, struct tally_tx *tx,
+                  size_t *ret_bad, struct tally_error *error)
+{
+    struct mapping *m = mapping;
+    for (size_t at = 0, rows; at < n; at += rows) {
+        const struct target *t = target_of(m, &records[at]);
+        rows = next_rows(m, t, &records[at], n - at);
+        m->n_single -= m->n_single > 0;
+        size_t bad = rows;
+        int result = store_rows(m, t, &records[at], rows, tx, &bad, error);
+        if (result == TALLY_UNFIT && bad < rows)
+            *ret_bad = at + bad;
+        else if (result == TALLY_UNFIT)
+            m->n_single = SINGLE_ROWS; // they come again, and then one of them is named
+        if (result < 0)
+            return result;
+    }
+    return 0;
 }

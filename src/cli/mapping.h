@@ -31,6 +31,6 @@ void mapping_free(struct mapping *m); // NULL is fine
 bool mapping_may_want_headers(const struct mapping *m);
 // Makes tables if told to, and checks that each has the columns. A tally_setup_fn.
 int mapping_setup(void *mapping, struct tally_tx *tx, struct tally_error *error);
-// Inserts one row. A tally_process_fn.
-int mapping_store(void *mapping, const struct tally_record *r, struct tally_tx *tx,
-                  struct tally_error *error);
+// Inserts a row for each. A tally_process_some_fn.
+int mapping_store(void *mapping, const struct tally_record *records, size_t n, struct tally_tx *tx,
+                  size_t *ret_bad, struct tally_error *error);

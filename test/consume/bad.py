@@ -483,6 +483,21 @@ def test_dead_letters(p):
                               (t,)) == [(5,)]
 
 
+def test_dead_letters_among_many(p):
+    """Rows go in many a statement. What the database itself refuses is one row all the same."""
+    n, unfit = 1500, {4, 16, 17, 18, 699, 1499}
+    for _, database, into, _ in p.databases():
+        t, dead = p.topic(*(f"bad {o}" if o in unfit else f"{o}" for o in range(n))), p.topic()
+        database.query(f"CREATE TABLE {t} (o BIGINT, value TEXT CHECK (value < 'bad'))")
+        done = p.consume(t, "--group", "g", "--into", into, "--format", "lines", "--map",
+                         "o=@offset", "--map", "value=@value", "--dead-letter", dead)
+        says(done.stdout, f"{n - len(unfit)} records stored, {len(unfit)} dead letters")
+        assert database.query(f"SELECT o, value FROM {t} ORDER BY o") == [
+            (o, f"{o}") for o in range(n) if o not in unfit]
+        log = world.log_of(p.broker.address, dead)
+        assert list(log.values()) == [b"bad %d" % o for o in sorted(unfit)], log
+
+
 def check_disk_full(p, database, into, said_of_it, is_full, environment):
     t = p.topic(*[b"x" * 20000] * 20)
     child = subprocess.Popen([world.ROOT / "build/tally", "consume", t, "--group", "g", "--into",

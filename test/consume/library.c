@@ -2,6 +2,8 @@
 //   library threads DIR TOPIC BOOTSTRAP        handles on threads of their own, all at once
 //   library callback HOW INTO TOPIC BOOTSTRAP  a callback that breaks its contract: prints the code
 //                                              and the sentence that came of it
+//   library some HOW INTO TOPIC BOOTSTRAP      many records a call, one of which does not fit: HOW
+//                                              names it, or is "unknown"
 //   library slow INTO TOPIC BOOTSTRAP          a callback that is slower than a producer
 // threads: ends with 0 when each handle has stored every record of the topic once.
 
@@ -159,6 +161,58 @@ static int run_callback(char *how, const char *into, const char *topic, const ch
     return run_to_the_end(&o);
 }
 
+// --- Many records a call.
+
+#define UNFIT_OFFSET 3
+
+// Leaves the value of each record's only header, to show that none stands in for another.
+static int store_some(void *user, const struct tally_record *records, size_t n, struct tally_tx *tx,
+                      size_t *ret_bad, struct tally_error *error)
+{
+    bool is_known = strcmp(user, "named") == 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct tally_record *r = &records[i];
+        struct tally_value v[] = {tally_int(r->offset), tally_null()};
+        if (r->n_headers == 1)
+            v[1] = tally_text(r->headers[0].value);
+        if (v[1].data)
+            v[1].len = r->headers[0].len;
+        if (r->offset == UNFIT_OFFSET && is_known)
+            *ret_bad = i;
+        if (r->offset == UNFIT_OFFSET)
+            return tally_error_set(error, TALLY_UNFIT, "it is the one");
+        int result = tally_tx_run(tx, "INSERT INTO many VALUES ($1, $2)", v, 2, NULL, error);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+static int set_up_some(void *user, struct tally_tx *tx, struct tally_error *error)
+{
+    (void)user;
+    return tally_tx_run(tx, "CREATE TABLE IF NOT EXISTS many (o BIGINT, header TEXT)", NULL, 0,
+                        NULL, error);
+}
+
+static int run_some(char *how, const char *into, const char *topic, const char *bootstrap)
+{
+    const char *topics[] = {topic};
+    struct tally_options o = {.size = sizeof o,
+                              .into = into,
+                              .topics = topics,
+                              .n_topics = 1,
+                              .group = how,
+                              .bootstrap = bootstrap,
+                              .process_some = store_some,
+                              .process = strcmp(how, "both") == 0 ? misbehave : NULL,
+                              .setup = set_up_some,
+                              .user = how,
+                              .dead_letter = "dead",
+                              .until_end = true};
+    return run_to_the_end(&o);
+}
+
 // --- More comes all the time than can be stored.
 
 static int store_slowly(void *user, const struct tally_record *r, struct tally_tx *tx,
@@ -193,5 +247,7 @@ int main(int argc, char **argv)
         return run_threads(argv[2], argv[3], argv[4]);
     if (argc == 6 && strcmp(argv[1], "callback") == 0)
         return run_callback(argv[2], argv[3], argv[4], argv[5]);
+    if (argc == 6 && strcmp(argv[1], "some") == 0)
+        return run_some(argv[2], argv[3], argv[4], argv[5]);
     return 2;
 }

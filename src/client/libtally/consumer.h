@@ -36,6 +36,7 @@
 #define CONSUMER_BEHIND_MS 15000     // a new leader may not know its high watermark at once
 #define CONSUMER_UNKNOWN_MS 5000     // a broker that has just started may not know a topic yet
 #define CONSUMER_MAX_RECORDS 1000000 // --batch and the like
+#define CONSUMER_SOME 100            // records that one call of process_some brings, at most
 #define CONSUMER_MAX_TOPICS 1000
 
 enum partition_state {
@@ -100,9 +101,10 @@ struct tally {
     size_t held_bytes;
     size_t n_confirmed; // of held, from the first on: polled before a question about their topics'
                         // ids that was answered well
-    struct discard discard;       // of those that were held
-    struct refill refill;         // of those that come
-    struct tally_header *headers; // of the record that a callback sees
+    struct discard discard;                  // of those that were held
+    struct refill refill;                    // of those that come
+    struct tally_record seen[CONSUMER_SOME]; // by a callback
+    struct tally_header *headers;            // of those
     size_t cap_headers;
     int64_t held_since_ms;
     int64_t committed_at_ms;

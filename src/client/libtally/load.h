@@ -103,6 +103,7 @@
     X(sqlite3_reset)                                                                               \
     X(sqlite3_clear_bindings)                                                                      \
     X(sqlite3_bind_parameter_index)                                                                \
+    X(sqlite3_bind_parameter_count)                                                                \
     X(sqlite3_bind_null)                                                                           \
     X(sqlite3_bind_int64)                                                                          \
     X(sqlite3_bind_double)                                                                         \

@@ -74,8 +74,10 @@ static int check(const struct tally_options *o, struct tally_error *error)
     if (!o->into)
         return tally_error_set(error, TALLY_INVALID,
                                "give a database: sqlite:FILE or postgres:URL");
-    if (!o->process)
-        return tally_error_set(error, TALLY_INVALID, "give a process callback");
+    if (!o->process == !o->process_some)
+        return tally_error_set(error, TALLY_INVALID,
+                               o->process ? "give process or process_some, not both"
+                                          : "give a process callback");
     if (!o->topics || o->n_topics < 1 || o->n_topics > CONSUMER_MAX_TOPICS)
         return tally_error_set(error, TALLY_INVALID, "give 1 to %d topics", CONSUMER_MAX_TOPICS);
     if (o->batch_records < 0 || o->batch_records > CONSUMER_MAX_RECORDS || o->batch_ms < 0)

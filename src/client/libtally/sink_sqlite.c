@@ -7,12 +7,12 @@
 #include <strings.h>
 
 // Parameters are named $1, $2 ...; where each stands is looked up once.
-#define MAX_KNOWN_PLACES 64
 struct statement {
     char *sql; // NULL: not kept
     sqlite3_stmt *handle;
+    int *places; // of the first n_known; has room for as many as the statement has parameters
     size_t n_known;
-    int places[MAX_KNOWN_PLACES];
+    size_t cap_known;
 };
 
 struct sqlite_sink {
@@ -78,7 +78,8 @@ static int sqlite_connect(struct sink *s, struct tally_error *error)
     struct sqlite_sink *q = self(s);
     if (q->db)
         return 0;
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
+    // A handle belongs to one thread at a time (tally.h): SQLite need not lock at every call.
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     int rc = q->api.sqlite3_open_v2(q->file, &q->db, flags, NULL);
     if (!q->db)
         return tally_error_set(error, TALLY_NO_MEMORY, "SQLite ran out of memory");
@@ -138,7 +139,10 @@ static int prepare(struct sqlite_sink *q, const char *sql, struct statement *spa
         return tally_error_set(error, TALLY_INVALID, "an empty statement");
     char *copy = q->n_statements < SINK_MAX_STATEMENTS ? strdup(sql) : NULL;
     *ret_statement = copy ? &q->statements[q->n_statements++] : spare;
-    **ret_statement = (struct statement){.sql = copy, .handle = handle};
+    size_t n = copy ? (size_t)q->api.sqlite3_bind_parameter_count(handle) : 0;
+    int *places = n ? malloc(n * sizeof *places) : NULL; // without it each is looked up each time
+    **ret_statement = (struct statement){
+        .sql = copy, .handle = handle, .places = places, .cap_known = places ? n : 0};
     return 0;
 }
 
@@ -150,7 +154,7 @@ static int place_of(struct sqlite_sink *q, struct statement *s, size_t i)
     char name[24];
     snprintf(name, sizeof name, "$%zu", i + 1);
     int at = q->api.sqlite3_bind_parameter_index(s->handle, name);
-    if (i == s->n_known && i < MAX_KNOWN_PLACES)
+    if (i == s->n_known && i < s->cap_known)
         s->places[s->n_known++] = at;
     return at;
 }
@@ -292,6 +296,7 @@ static void sqlite_close(struct sink *s)
     for (size_t i = 0; i < q->n_statements; i++) {
         q->api.sqlite3_finalize(q->statements[i].handle);
         free(q->statements[i].sql);
+        free(q->statements[i].places);
     }
     if (q->db)
         q->api.sqlite3_close_v2(q->db);

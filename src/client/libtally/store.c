@@ -45,8 +45,8 @@ static void shift(struct tally *t, size_t n)
     memmove(t->held, t->held + n, t->n_held * sizeof *t->held);
 }
 
-// Into t->headers.
-static int read_headers(struct tally *t, const rd_kafka_message_t *m, size_t *ret_n,
+// Into t->headers, from index `first` on.
+static int read_headers(struct tally *t, const rd_kafka_message_t *m, size_t first, size_t *ret_n,
                         struct tally_error *error)
 {
     rd_kafka_headers_t *all;
@@ -56,29 +56,25 @@ static int read_headers(struct tally *t, const rd_kafka_message_t *m, size_t *re
     if (t->o.no_headers || t->k.rd_kafka_message_headers(m, &all) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return 0;
     size_t count = t->k.rd_kafka_header_cnt(all);
-    if (count > t->cap_headers) {
-        struct tally_header *more = realloc(t->headers, count * sizeof *more);
+    if (first + count > t->cap_headers) {
+        struct tally_header *more = realloc(t->headers, 2 * (first + count) * sizeof *more);
         if (!more)
             return tally_error_set(error, TALLY_NO_MEMORY, "out of memory for %zu headers", count);
         t->headers = more;
-        t->cap_headers = count;
+        t->cap_headers = 2 * (first + count);
     }
-    while (n < count &&
-           t->k.rd_kafka_header_get_all(all, n, &t->headers[n].name, &t->headers[n].value,
-                                        &t->headers[n].len) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    struct tally_header *h = t->headers + first;
+    while (n < count && t->k.rd_kafka_header_get_all(all, n, &h[n].name, &h[n].value, &h[n].len) ==
+                            RD_KAFKA_RESP_ERR_NO_ERROR)
         n++;
     *ret_n = n;
     return 0;
 }
 
-static int process(struct tally *t, const struct held *h, struct tally_error *error)
+static struct tally_record show(const struct tally *t, const struct held *h)
 {
     const rd_kafka_message_t *m = h->message;
-    size_t n_headers;
-    int result = read_headers(t, m, &n_headers, error);
-    if (result < 0)
-        return result;
-    struct tally_record r = {
+    return (struct tally_record){
         .topic = h->partition->topic,
         .partition = m->partition,
         .offset = m->offset,
@@ -87,13 +83,61 @@ static int process(struct tally *t, const struct held *h, struct tally_error *er
         .key_len = m->key_len,
         .value = m->payload,
         .value_len = m->len,
-        .headers = t->headers,
-        .n_headers = n_headers,
         .claim_epoch = h->partition->claim.epoch,
     };
+}
+
+// Into t->seen.
+static int show_some(struct tally *t, const struct held *held, size_t n, struct tally_error *error)
+{
+    size_t n_headers = 0;
+    for (size_t i = 0; i < n; i++) {
+        t->seen[i] = show(t, &held[i]);
+        int result = read_headers(t, held[i].message, n_headers, &t->seen[i].n_headers, error);
+        if (result < 0)
+            return result;
+        n_headers += t->seen[i].n_headers;
+    }
+    // Now that they no longer move.
+    size_t first = 0;
+    for (size_t i = 0; i < n && n_headers > 0; first += t->seen[i++].n_headers)
+        t->seen[i].headers = t->headers + first;
+    return 0;
+}
+
+// *ret_bad: with TALLY_UNFIT, the index of a record before which all fit.
+static int process(struct tally *t, size_t n, size_t *ret_bad, struct tally_error *error)
+{
     struct tally_tx tx = {t};
     error->code = TALLY_FINE;
-    return consumer_called("process", t->o.process(t->o.user, &r, &tx, error), error);
+    if (t->o.process_some) {
+        int result = t->o.process_some(t->o.user, t->seen, n, &tx, ret_bad, error);
+        return consumer_called("process_some", result, error);
+    }
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < n; i++) {
+        error->code = TALLY_FINE;
+        *ret_bad = i;
+        result = t->o.process(t->o.user, &t->seen[i], &tx, error);
+        result = consumer_called("process", result, error);
+    }
+    return result;
+}
+
+// What the callback makes of the first n records held.
+static int work(struct tally *t, size_t n, size_t *ret_bad, struct tally_error *error)
+{
+    int result = 0;
+    for (size_t at = 0; result == 0 && at < n; at += CONSUMER_SOME) {
+        size_t some = n - at < CONSUMER_SOME ? n - at : CONSUMER_SOME;
+        size_t bad = NOBODY;
+        result = show_some(t, &t->held[at], some, error);
+        if (result == 0)
+            result = process(t, some, &bad, error);
+        if (result == TALLY_UNFIT)
+            *ret_bad = bad < some ? at + bad : at ? at : NOBODY;
+    }
+    return result;
 }
 
 // Where the partitions are when the first n records held are stored.
@@ -110,7 +154,7 @@ static void find_ends(struct tally *t, size_t n)
 
 // How an attempt to store ended, beside its code.
 struct attempt {
-    size_t bad;               // index of the record that does not fit; NOBODY
+    size_t bad;               // index of a record before which all fit; NOBODY
     struct partition *fenced; // NULL
     bool is_unknown;          // the COMMIT had no answer
     bool is_unconfirmed;      // no broker says that the topics are still the same
@@ -175,11 +219,8 @@ static int attempt(struct tally *t, size_t n, bool skips, struct attempt *a,
     if (result < 0)
         return result;
     result = sink_begin(t->sink, error);
-    for (size_t i = 0; result == 0 && !skips && i < n; i++) {
-        result = process(t, &t->held[i], error);
-        if (result == TALLY_UNFIT)
-            a->bad = i;
-    }
+    if (result == 0 && !skips)
+        result = work(t, n, &a->bad, error);
     if (asks)
         result = confirm(t, result, a, error);
     if (result == 0)

@@ -86,17 +86,30 @@ static int store(void *user, const struct tally_record *r, struct tally_tx *tx,
     return tally_tx_run(tx, "INSERT INTO rows VALUES ($1, $2, $3, $4)", v, 4, NULL, error);
 }
 
+static int store_some(void *user, const struct tally_record *records, size_t n, struct tally_tx *tx,
+                      size_t *ret_bad, struct tally_error *error)
+{
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < n; i++) {
+        *ret_bad = i;
+        result = store(user, &records[i], tx, error);
+    }
+    return result;
+}
+
 static void run_copy(void)
 {
     static const char *const topics[] = {MODEL_TOPIC};
     struct copy *c = model.running;
+    bool takes_some = c == model.copies; // the others take one at a time
     struct tally_options o = {
         .size = sizeof o,
         .group = "g",
         .topics = topics,
         .n_topics = 1,
         .into = "model",
-        .process = store,
+        .process = takes_some ? NULL : store,
+        .process_some = takes_some ? store_some : NULL,
         .batch_records = 3,
         .timeout_ms = -1,
     };
