@@ -661,7 +661,6 @@ void ledger_list_offsets(struct ledger *l, struct ledger_time t, uint64_t conn,
 void ledger_out_of_range(struct ledger *l, struct ledger_time t, uint64_t conn,
                          struct uuid topic_id, int32_t partition, int64_t position)
 {
-    (void)position;
     l->now = t;
     struct conn *c = find_conn(l, conn);
     struct tp *tp = c ? get_tp(l, topic_id, partition) : NULL;
@@ -672,6 +671,7 @@ void ledger_out_of_range(struct ledger *l, struct ledger_time t, uint64_t conn,
     struct spell *s = f->kind == FEED_BOUND ? find_spell(f->gp, f->spell) : NULL;
     // The position it was refused is no start: where the reset leads is.
     if (s) {
+        runs_thrown(f->gp, s, position);
         s->first_p = -1;
         s->zone = (struct ledger_range){0, 0};
     }

@@ -107,9 +107,10 @@ static void spell_committed(struct gp *gp, struct spell *s, const struct ledger_
     s->commit_answer = c->answer;
 }
 
-static void set_mark(struct gp *gp, struct k_mark *mark, int64_t from, int64_t to, const char *api,
-                     const char *text)
+static void set_mark(struct gp *gp, struct k_mark *mark, enum cause cause, int64_t from, int64_t to,
+                     const char *api, const char *text)
 {
+    mark->cause = cause;
     if (mark->range.from < mark->range.to) { // two in a row: both are its doing
         from = from < mark->range.from ? from : mark->range.from;
         to = to > mark->range.to ? to : mark->range.to;
@@ -128,15 +129,20 @@ static void went_back(struct gp *gp, const struct spell *s, const struct ledger_
         snprintf(text, sizeof text, "%lld -> %lld by client %.*s at %.*s, no member of the group",
                  (long long)was, (long long)c->offset, STR_FMT(c->who.client_id),
                  STR_FMT(c->who.host));
-        set_mark(gp, &gp->altered, c->offset, was, "OffsetCommit", text);
+        set_mark(gp, &gp->altered, CAUSE_OFFSETS_ALTERED, c->offset, was, "OffsetCommit", text);
         return;
     }
     // A consumer that went back itself and commits where it is now did not regress by mistake.
-    if (s && s->rewound && s->position <= c->offset)
-        return;
-    snprintf(text, sizeof text, "%lld -> %lld by %.*s", (long long)was, (long long)c->offset,
-             STR_FMT(c->member));
-    set_mark(gp, &gp->regressed, c->offset, was, "OffsetCommit", text);
+    bool went = s && s->rewound_to >= 0 && c->offset >= s->rewound_to && was <= s->rewound_k;
+    enum cause cause = !went                         ? CAUSE_DUP_COMMIT_REGRESSED
+                       : s->first_p == s->rewound_to ? spell_start_cause(s)
+                                                     : CAUSE_POSITION_MOVED;
+    char where[80] = "";
+    if (went)
+        snprintf(where, sizeof where, ", which had gone back to %lld", (long long)s->rewound_to);
+    snprintf(text, sizeof text, "%lld -> %lld by %.*s%s", (long long)was, (long long)c->offset,
+             STR_FMT(c->member), where);
+    set_mark(gp, &gp->regressed, cause, c->offset, was, "OffsetCommit", text);
 }
 
 static void clear_passed(struct gp *gp)
@@ -201,9 +207,11 @@ static void accepted(struct ledger *l, const struct ledger_commit *c, bool txn)
     if (c->offset > from)
         gp_uncover_unowned(gp, s, from, c->offset);
     if (c->offset > from)
-        judge_passed(gp, s, from, c->offset, altered, c);
-    if (c->offset < was)
+        judge_passed(gp, s, was, from, c->offset, altered, c);
+    if (c->offset < was) {
+        runs_passed(gp, c->offset, was);
         went_back(gp, s, c, was, altered);
+    }
     if (s && !altered)
         spell_committed(gp, s, c, was);
     clear_passed(gp);
@@ -289,7 +297,8 @@ void ledger_offset_removed(struct ledger *l, struct ledger_time t, struct str gr
         snprintf(text, sizeof text, "%lld -> none: deleted by client %.*s at %.*s",
                  (long long)gp->k, STR_FMT(who ? who->client_id : STR_EMPTY),
                  STR_FMT(who ? who->host : STR_EMPTY));
-    set_mark(gp, &gp->altered, gp->first, gp->k,
+    runs_passed(gp, gp->first, gp->k);
+    set_mark(gp, &gp->altered, CAUSE_OFFSETS_ALTERED, gp->first, gp->k,
              why == LEDGER_REMOVED_EXPIRED ? "offsets.retention.minutes" : "OffsetDelete", text);
     gp->k = -1;
 }

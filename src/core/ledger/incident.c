@@ -349,8 +349,13 @@ static bool is_missed(const struct incident *in, int64_t from, int64_t to)
     return may_be_resolved(in) && from <= in->v.last && to > in->v.first;
 }
 
-void incidents_sent(struct gp *gp, int64_t from, int64_t to)
+void incidents_sent(struct gp *gp, const struct spell *s, int64_t from, int64_t to)
 {
+    // Whether it was this owner that was sent them is a guess.
+    if (s->attribution == LEDGER_POSSIBLE) {
+        incidents_doubt(gp, from, to);
+        return;
+    }
     for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
         struct incident *in = gp->recent[i];
         if (!is_missed(in, from, to) || in->v.first < gp->base)

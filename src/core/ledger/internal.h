@@ -44,6 +44,10 @@ enum run_flags {
     // Last sent to an owner whose part had ended: never in n, but not "never sent" either, nor is n
     // all that there was.
     RUN_LATE = 16,
+    // K had passed it before K went back: to pass it again without work loses nothing.
+    RUN_PASSED = 32,
+    // Its owner asked for it again, so it has it no more, and was told OFFSET_OUT_OF_RANGE.
+    RUN_THROWN = 64,
 };
 
 // [from, next run's from); the last one has no end. Equal neighbours are merged.
@@ -61,6 +65,7 @@ enum spell_start {
     START_LISTED,       // ListOffsets, after "no offset"
     START_LISTED_RANGE, // ListOffsets, after OFFSET_OUT_OF_RANGE
     START_EXTERNAL,     // nothing we know of gave it
+    START_SOUGHT,       // ListOffsets, though there was an offset: the application's own wish
 };
 
 enum spell_life {
@@ -109,14 +114,16 @@ struct spell {
     uint64_t conn;            // the connection bound to it; 0
     uint64_t rebalance;       // that began it; 0
     int32_t mark;             // the generation that assigned it last
+    int64_t rewound_to;       // where it went back to by itself, below K; -1
+    int64_t rewound_k;        // K then
     bool sent_any;
-    bool rewound; // it went back below K by itself
     bool watched; // an incident rests on what it received
 };
 
 // A mark left by K going back: what is re-sent within, if first sent before it, is its doing.
 struct k_mark {
     struct ledger_range range;
+    enum cause cause;
     uint32_t last_spell;
     struct ledger_proof proof; // summary owned
 };
@@ -401,7 +408,9 @@ void runs_merge(struct gp *gp);
 enum ledger_state run_state(const struct gp *gp, const struct run *r);
 void runs_flag(struct gp *gp, int64_t from, int64_t to, uint8_t flag, bool unsent_only);
 void runs_expire(struct gp *gp, int64_t from, int64_t to); // what was never sent
-void gp_uncover(struct gp *gp, int64_t from, int64_t to);  // coverage of it is incomplete
+void runs_passed(struct gp *gp, int64_t from, int64_t to); // K goes back over what was sent
+void runs_thrown(struct gp *gp, const struct spell *s, int64_t from); // what it was sent from there
+void gp_uncover(struct gp *gp, int64_t from, int64_t to); // coverage of it is incomplete
 void runs_count(const struct gp *gp, struct ledger_partition_view *ret);
 void runs_fold(struct gp *gp);
 int64_t runs_sent_end(const struct gp *gp);
@@ -420,6 +429,8 @@ void spell_free(struct spell *s);
 struct spell *spell_add(struct gp *gp);
 void gp_first(struct gp *gp, int64_t at);
 enum ledger_certainty spell_delivery(const struct spell *s, int64_t from, int64_t to);
+bool spell_was_reset(const struct spell *s);         // it began where ListOffsets said
+enum cause spell_start_cause(const struct spell *s); // of its beginning elsewhere than at K
 
 // binding.c
 void feed_resolve(struct ledger *l, struct feed *f, int64_t p);
@@ -448,17 +459,19 @@ void incident_prove(struct incident *i, const char *api, int64_t wall_ms, const 
     __attribute__((format(printf, 4, 5)));
 void incident_advise(struct incident *i);
 void incident_free(struct incident *i);
-void incidents_passed(struct gp *gp);                          // K moved
-void incidents_spell_ended(struct gp *gp, uint32_t id);        // its spell ended
-void incidents_sent(struct gp *gp, int64_t from, int64_t to);  // unsent records were sent after all
+void incidents_passed(struct gp *gp);                   // K moved
+void incidents_spell_ended(struct gp *gp, uint32_t id); // its spell ended
+// Records that were sent to nobody before were sent to this owner after all.
+void incidents_sent(struct gp *gp, const struct spell *s, int64_t from, int64_t to);
 void incidents_doubt(struct gp *gp, int64_t from, int64_t to); // they may have been
 
 // judge.c
 void judge_resend(struct gp *gp, struct spell *to, const struct run *was, int64_t from,
                   int64_t end);
 void judge_late(struct gp *gp, struct spell *to, int64_t from, int64_t end);
-void judge_passed(struct gp *gp, struct spell *by, int64_t from, int64_t to, bool altered,
-                  const struct ledger_commit *c);
+// was: K before; -1.
+void judge_passed(struct gp *gp, struct spell *by, int64_t was, int64_t from, int64_t to,
+                  bool altered, const struct ledger_commit *c);
 void judge_spell_end(struct gp *gp, struct spell *s);
 void judge_trim(struct gp *gp, int64_t from, int64_t to, enum ledger_trim why);
 

@@ -69,16 +69,19 @@ static struct verdict resend_at(const struct gp *gp, const struct spell *to, con
         return v;
     }
     if (to->start != START_OFFSET_FETCH && reset_below_k(gp, to, x, end)) {
-        v.cause = to->start == START_LISTED_RANGE ? CAUSE_RESET_OUT_OF_RANGE
-                  : to->start == START_LISTED     ? CAUSE_RESET_NO_OFFSET
-                                                  : CAUSE_POSITION_MOVED;
+        v.cause = spell_start_cause(to);
+        return v;
+    }
+    bool back = in_mark(&gp->regressed, was->spell, x, end);
+    if (back && gp->regressed.cause < CAUSE_DUP_TWO_OWNERS) {
+        v.cause = gp->regressed.cause;
         return v;
     }
     if (p && p != to && p->life != SPELL_ENDED) {
         v.cause = CAUSE_DUP_TWO_OWNERS;
         return v;
     }
-    if (in_mark(&gp->regressed, was->spell, x, end)) {
+    if (back) {
         v.cause = CAUSE_DUP_COMMIT_REGRESSED;
         return v;
     }
@@ -116,7 +119,8 @@ static void prove_resend(struct incident *in, const struct gp *gp, const struct 
     if (in->v.cause == CAUSE_OFFSETS_ALTERED)
         incident_prove(in, gp->altered.proof.api, gp->altered.proof.wall_ms, "%.*s",
                        STR_FMT(gp->altered.proof.summary));
-    if (in->v.cause == CAUSE_DUP_COMMIT_REGRESSED)
+    const struct k_mark *back = &gp->regressed;
+    if (back->range.from < back->range.to && in->v.cause == back->cause)
         incident_prove(in, gp->regressed.proof.api, gp->regressed.proof.wall_ms, "%.*s",
                        STR_FMT(gp->regressed.proof.summary));
     if (p) {
@@ -257,19 +261,21 @@ void judge_late(struct gp *gp, struct spell *to, int64_t from, int64_t end)
 
 // ---- K passed
 
-static enum cause skip_cause(const struct gp *gp, const struct spell *by, bool altered, int64_t x,
-                             int64_t *end)
+// was: K before, which may have lain beyond what there was.
+static enum cause skip_cause(const struct gp *gp, const struct spell *by, bool altered, int64_t was,
+                             int64_t x, int64_t *end)
 {
     if (altered)
         return CAUSE_OFFSETS_ALTERED;
-    if (by && (by->start == START_LISTED || by->start == START_LISTED_RANGE)) {
+    if (by && spell_was_reset(by)) {
         limit_to(end, x, by->first_p);
         if (x < by->first_p)
-            return by->start == START_LISTED ? CAUSE_RESET_NO_OFFSET : CAUSE_RESET_OUT_OF_RANGE;
+            return spell_start_cause(by);
     }
+    limit_to(end, x, was);
     int64_t sent = runs_sent_end(gp);
     limit_to(end, x, sent);
-    return x >= sent ? CAUSE_SKIP_COMMIT_AHEAD : CAUSE_POSITION_MOVED;
+    return x < was || x >= sent ? CAUSE_SKIP_COMMIT_AHEAD : CAUSE_POSITION_MOVED;
 }
 
 static void passed(struct gp *gp, const struct spell *by, enum ledger_class class, enum cause cause,
@@ -303,14 +309,20 @@ static void passed(struct gp *gp, const struct spell *by, enum ledger_class clas
     incident_advise(in);
 }
 
-static bool passes_as_abandoned(const struct spell *by, const struct run *r, bool altered)
+static bool passes_as_abandoned(const struct gp *gp, const struct spell *by, const struct run *r,
+                                bool altered)
 {
-    bool reset = by && (by->start == START_LISTED || by->start == START_LISTED_RANGE);
-    return altered || (reset && r->from < by->first_p && r->spell != by->id);
+    bool reset = by && spell_was_reset(by) && r->from < by->first_p;
+    if (!r->n || r->flags & RUN_PASSED)
+        return false;
+    if (reset && r->spell == by->id && r->flags & RUN_THROWN)
+        return true;
+    bool open = spell_is_open(gp, r->spell) || spell_is_open(gp, r->prev);
+    return !open && (altered || (reset && r->spell != by->id));
 }
 
-void judge_passed(struct gp *gp, struct spell *by, int64_t from, int64_t to, bool altered,
-                  const struct ledger_commit *c)
+void judge_passed(struct gp *gp, struct spell *by, int64_t was, int64_t from, int64_t to,
+                  bool altered, const struct ledger_commit *c)
 {
     run_split(gp, from);
     run_split(gp, to);
@@ -321,13 +333,14 @@ void judge_passed(struct gp *gp, struct spell *by, int64_t from, int64_t to, boo
         if (r->flags & (RUN_EXPIRED | RUN_ABANDONED))
             continue;
         int64_t end = run_end(gp, i);
-        bool open = spell_is_open(gp, r->spell) || spell_is_open(gp, r->prev);
-        if (r->n && !open && passes_as_abandoned(by, r, altered)) {
+        bool is_abandoned = passes_as_abandoned(gp, by, r, altered);
+        r->flags &= (uint8_t) ~(RUN_PASSED | RUN_THROWN);
+        if (is_abandoned) {
             r->flags |= RUN_ABANDONED;
             int64_t limit = end;
             if (!gp->group->l->replay)
-                passed(gp, by, LEDGER_RISK, skip_cause(gp, by, altered, r->from, &limit), r->from,
-                       end, c);
+                passed(gp, by, LEDGER_RISK, skip_cause(gp, by, altered, was, r->from, &limit),
+                       r->from, end, c);
         }
         if (r->n || r->flags & (RUN_INCOMPLETE | RUN_LATE) || gp->group->l->replay)
             continue;
@@ -335,7 +348,7 @@ void judge_passed(struct gp *gp, struct spell *by, int64_t from, int64_t to, boo
         int64_t there = log_bounds(gp).to;
         for (int64_t x = r->from; x < end && x < there;) {
             int64_t limit = end < there ? end : there;
-            enum cause cause = skip_cause(gp, by, altered, x, &limit);
+            enum cause cause = skip_cause(gp, by, altered, was, x, &limit);
             passed(gp, by, LEDGER_MISSED, cause, x, limit, c);
             x = limit;
         }

@@ -213,6 +213,7 @@ static void mark_fill(struct k_mark *m, const struct ledger_partition_record_mar
 {
     drop(&m->proof.summary);
     m->range = (struct ledger_range){r->from, r->to};
+    m->cause = cause_find(r->cause);
     m->last_spell = r->last_spell;
     m->proof = (struct ledger_proof){r->wall_ms, api_name(r->api), keep(r->summary)};
 }
@@ -232,7 +233,7 @@ static void spell_fill(struct gp *gp, struct spell *s,
                                      keep(r->software)};
     s->principal = keep(r->principal);
     s->life = (enum spell_life)within(r->life, SPELL_ENDED + 1);
-    s->start = (enum spell_start)within(r->start, START_EXTERNAL + 1);
+    s->start = (enum spell_start)within(r->start, START_SOUGHT + 1);
     s->manual = r->manual;
     s->orderly = r->orderly;
     s->final_commit = r->final_commit;
@@ -258,7 +259,8 @@ static void spell_fill(struct gp *gp, struct spell *s,
     s->rebalance = (uint64_t)r->rebalance;
     s->mark = r->mark;
     s->sent_any = r->sent_any;
-    s->rewound = r->rewound;
+    s->rewound_to = r->rewound_to;
+    s->rewound_k = r->rewound_k;
     s->watched = r->watched;
     s->live = s->life == SPELL_ENDED; // an open one may have been sent more since
     s->stood = s->live && stands(gp, s);

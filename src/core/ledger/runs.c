@@ -156,6 +156,36 @@ void runs_expire(struct gp *gp, int64_t from, int64_t to)
     runs_fold(gp);
 }
 
+void runs_passed(struct gp *gp, int64_t from, int64_t to)
+{
+    if (gp->first < 0)
+        return;
+    from = from > gp->base ? from : gp->base;
+    if (from >= to)
+        return;
+    run_split(gp, from);
+    run_split(gp, to);
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++)
+        if (gp->runs[i].n && !(gp->runs[i].flags & (RUN_EXPIRED | RUN_ABANDONED)))
+            gp->runs[i].flags |= RUN_PASSED;
+    runs_merge(gp);
+    runs_fold(gp);
+}
+
+void runs_thrown(struct gp *gp, const struct spell *s, int64_t from)
+{
+    from = from > gp->k ? from : gp->k;
+    from = from > gp->base ? from : gp->base;
+    if (gp->first < 0 || from >= s->sent_end)
+        return;
+    run_split(gp, from);
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < s->sent_end; i++)
+        if (gp->runs[i].spell == s->id)
+            gp->runs[i].flags |= RUN_THROWN;
+    runs_merge(gp);
+    runs_fold(gp);
+}
+
 int64_t runs_sent_end(const struct gp *gp)
 {
     for (size_t i = gp->n_runs; i-- > 0;)

@@ -170,6 +170,7 @@ static void put_mark(struct effects *fx, const struct k_mark *m,
 {
     r->from = m->range.from;
     r->to = m->range.to;
+    r->cause = str_from(cause_name(m->cause));
     r->last_spell = m->last_spell;
     r->wall_ms = m->proof.wall_ms;
     r->api = copy(fx, m->proof.api ? str_from(m->proof.api) : STR_NULL);
@@ -214,7 +215,8 @@ static void put_spell(struct effects *fx, const struct spell *s,
     r->rebalance = (int64_t)s->rebalance;
     r->mark = s->mark;
     r->sent_any = s->sent_any;
-    r->rewound = s->rewound;
+    r->rewound_to = s->rewound_to;
+    r->rewound_k = s->rewound_k;
     r->watched = s->watched;
 }
 

@@ -73,7 +73,7 @@ struct spell *spell_add(struct gp *gp)
     // An external K is only what we think of it.
     s->k_begin = gp->k_external ? -1 : gp->k;
     s->k_end = s->k_before_last = s->last_commit = s->commit_step = -1;
-    s->refused_k = s->lost_k = -1;
+    s->refused_k = s->lost_k = s->rewound_to = s->rewound_k = -1;
     s->attribution = LEDGER_CERTAIN;
     s->party = (struct ledger_party){STR_NULL, STR_NULL, STR_NULL, STR_NULL};
     s->principal = STR_NULL;
@@ -90,6 +90,7 @@ struct spell *spell_begin(struct gp *gp, struct member *m)
     s->live = !g->l->replay;
     s->rebalance = g->now ? g->now->id : 0;
     if (m) {
+        gp->asked = -2; // it asks for itself
         s->party = (struct ledger_party){keep(m->id), keep(m->who.client_id), keep(m->who.host),
                                          keep(m->who.software)};
         s->principal = keep(m->who.principal);
@@ -147,6 +148,7 @@ enum ledger_certainty spell_delivery(const struct spell *s, int64_t from, int64_
 static void run_send(struct gp *gp, struct spell *s, size_t i)
 {
     struct run *r = &gp->runs[i];
+    r->flags &= (uint8_t)~RUN_THROWN;
     if (r->spell == s->id || r->prev == s->id || r->flags & RUN_GONE)
         return;
     struct run was = *r;
@@ -193,7 +195,7 @@ void spell_send(struct gp *gp, struct spell *s, int64_t from, int64_t to)
         run_split(gp, to);
         for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++)
             run_send(gp, s, i);
-        incidents_sent(gp, from, to);
+        incidents_sent(gp, s, from, to);
         runs_merge(gp);
         runs_fold(gp);
     }
@@ -222,6 +224,27 @@ void spell_unsend(struct gp *gp, struct spell *s, int64_t from, int64_t to)
     runs_merge(gp);
 }
 
+bool spell_was_reset(const struct spell *s)
+{
+    return s->start == START_LISTED || s->start == START_LISTED_RANGE || s->start == START_SOUGHT;
+}
+
+enum cause spell_start_cause(const struct spell *s)
+{
+    return s->start == START_LISTED_RANGE ? CAUSE_RESET_OUT_OF_RANGE
+           : s->start == START_LISTED     ? CAUSE_RESET_NO_OFFSET
+                                          : CAUSE_POSITION_MOVED;
+}
+
+// Some clients look up the log's ends before they fetch, and are told nothing out of range.
+static enum spell_start start_listed(const struct gp *gp)
+{
+    if (gp->asked == -1 || gp->asked == -3 || gp->k < 0 || gp->k_external)
+        return START_LISTED;
+    struct ledger_range log = log_bounds(gp);
+    return gp->k < log.from || gp->k > log.to ? START_LISTED_RANGE : START_SOUGHT;
+}
+
 static enum spell_start start_of(const struct gp *gp, const struct feed *f, int64_t p)
 {
     int64_t sent = gp->first < 0 ? -1 : runs_sent_end(gp);
@@ -230,7 +253,7 @@ static enum spell_start start_of(const struct gp *gp, const struct feed *f, int6
     if (gp->asked == p)
         return START_OFFSET_FETCH;
     if (f->listed == p)
-        return START_LISTED;
+        return start_listed(gp);
     if (gp->k >= 0 && !gp->k_external && p >= gp->k && p <= (sent > gp->k ? sent : gp->k))
         return START_OFFSET_FETCH;
     return START_EXTERNAL;
@@ -262,6 +285,13 @@ void gp_first(struct gp *gp, int64_t at)
     runs_expire(gp, gp->first, log.from);
 }
 
+static void spell_rewound(const struct gp *gp, struct spell *s, int64_t p)
+{
+    bool again = s->rewound_to >= 0 && s->rewound_k == gp->k;
+    s->rewound_to = again && s->rewound_to < p ? s->rewound_to : p;
+    s->rewound_k = gp->k;
+}
+
 static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, int64_t p)
 {
     s->first_p = p;
@@ -269,6 +299,8 @@ static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, i
     if (gp->first < 0)
         gp_first(gp, p);
     bool own_k = gp->k >= 0 && !gp->k_external;
+    if (own_k && p < gp->k && s->start != START_OFFSET_FETCH)
+        spell_rewound(gp, s, p);
     if (s->start != START_EXTERNAL || own_k || !s->live)
         return;
     // The group keeps its offsets itself: where it starts is what it has done. (One that began
@@ -279,7 +311,7 @@ static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, i
     if (s->attribution == LEDGER_CERTAIN)
         s->attribution = LEDGER_LIKELY;
     if (p > gp->first && was < p)
-        judge_passed(gp, s, was < gp->first ? gp->first : was, p, false, NULL);
+        judge_passed(gp, s, was, was < gp->first ? gp->first : was, p, false, NULL);
 }
 
 static void spell_zone(struct gp *gp, struct spell *s, int64_t p)
@@ -301,7 +333,7 @@ static void spell_seek(struct gp *gp, struct spell *s, int64_t p)
     bool back = p < gp->k && p < s->sent_end && !gp->k_external;
     if (!back)
         return;
-    s->rewound = true;
+    spell_rewound(gp, s, p);
     if (p < gp->base)
         return;
     struct incident *in =
