@@ -163,11 +163,16 @@ static void borrow_listed(struct feed *f, int64_t p)
     }
 }
 
+// An owner of this partition was told to begin there.
+static bool is_start(const struct gp *gp, const struct feed *f, int64_t p)
+{
+    return gp->asked == p ||
+           (f->listed == p && (gp->asked == -1 || gp->asked == -3 || f->out_of_range));
+}
+
 static bool explained(const struct gp *gp, const struct spell *s, const struct feed *f, int64_t p)
 {
-    if (gp->asked == p)
-        return true;
-    if (f->listed == p && (gp->asked == -1 || gp->asked == -3 || f->out_of_range))
+    if (is_start(gp, f, p))
         return true;
     int64_t sent = s->zone.to > s->sent_end ? s->zone.to : s->sent_end;
     if (gp->first >= 0 && runs_sent_end(gp) > sent)
@@ -292,6 +297,46 @@ static void resolve_identity(struct ledger *l, struct feed *f, int64_t p)
     bind(f, gp, s, grade);
 }
 
+static bool has_other_data_conn(const struct ledger *l, const struct member *m,
+                                const struct conn *c)
+{
+    void *item;
+    for (size_t it = 0; map_next(l->conns, &it, NULL, &item);) {
+        const struct conn *other = item;
+        if (other != c && other->bound == m)
+            return true;
+    }
+    return false;
+}
+
+static bool is_alone_of_its_identity(const struct member *m)
+{
+    const struct group *g = m->group;
+    for (size_t i = 0; i < g->n_members; i++)
+        if (g->members[i] != m && g->members[i]->live &&
+            same_identity(&g->members[i]->who, &m->who))
+            return false;
+    return true;
+}
+
+// A client that lost its session joins under a new id, and after a restart of the broker by a
+// group connection that its former id never used: nothing but its data connection, which came back
+// before, goes from one to the other. So where no group connection speaks for the former id any
+// more, whoever joined since, looks the same, owns the partition and has no data connection yet is
+// that client, if it alone looks so or begins where the partition's owner was told to.
+static struct member *heir_of(const struct ledger *l, struct feed *f, const struct member *m,
+                              int64_t p)
+{
+    const struct gp *gp = find_gp(m->group, f->tp);
+    const struct spell *s = gp ? spell_of_identity(gp, f->conn) : NULL;
+    struct member *heir = s ? s->member : NULL;
+    if (!heir || m->live || m->n_own || m->successor || heir->born_ms < f->conn->opened_ms ||
+        has_other_data_conn(l, heir, f->conn))
+        return NULL;
+    borrow_listed(f, p);
+    return is_start(gp, f, p) || is_alone_of_its_identity(heir) ? heir : NULL;
+}
+
 // A manual owner goes on where it asked last, behind what it was sent then, or, after a crash of
 // the broker, behind what it may have been sent.
 static bool goes_on(const struct spell *s, int64_t p)
@@ -337,7 +382,11 @@ void feed_resolve(struct ledger *l, struct feed *f, int64_t p)
         return;
     // A connection bound to a member is no candidate for another while it is open.
     if (f->conn->bound) {
-        resolve_member(f, latest(f->conn->bound), LEDGER_LIKELY);
+        m = latest(f->conn->bound);
+        struct member *heir = heir_of(l, f, m, p);
+        if (heir)
+            m = m->successor = heir;
+        resolve_member(f, m, LEDGER_LIKELY);
         return;
     }
     if (resolve_manual(f, p))

@@ -253,8 +253,10 @@ struct member {
     uint64_t heartbeat_gap_ms;
     uint64_t poll_gap_ms; // between two fetches
     uint64_t joined_ms;
+    uint64_t born_ms; // it was first heard of; 0: before a restart
     uint64_t commit_gap_ms;
     uint32_t n_conns; // open connections known to be its
+    uint32_t n_own;   // those of them that carry its own requests
     bool had_conn;
     enum ledger_trigger left;
 };

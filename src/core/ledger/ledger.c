@@ -354,6 +354,7 @@ struct member *get_member(struct group *g, struct str id)
     m->instance_id = m->subscription = m->instance = STR_NULL;
     m->who = (struct ledger_identity){STR_NULL, STR_NULL, STR_NULL, STR_NULL};
     m->joined_ms = m->seen_ms = g->l->now.now_ms;
+    m->born_ms = g->l->replay ? 0 : m->joined_ms;
     g->members = more(g->members, g->n_members, sizeof(struct member *));
     g->members[g->n_members++] = m;
     map_put(g->by_id, key_str(m->id), m);
@@ -461,6 +462,8 @@ void ledger_conn_closed(struct ledger *l, struct ledger_time t, uint64_t conn)
         return;
     conn_settle_acks(c);
     member_lost_conn(c->own);
+    if (c->own)
+        c->own->n_own--;
     if (c->bound != c->own)
         member_lost_conn(c->bound);
     map_remove(l->conns, key_u64(&conn));
@@ -491,6 +494,9 @@ static void conn_own(struct ledger *l, struct conn *c, struct member *m)
         c->own_mixed = true;
     }
     member_lost_conn(was);
+    if (was)
+        was->n_own--;
+    m->n_own++;
     c->own = m;
     if (c->bound != m)
         m->n_conns++;
