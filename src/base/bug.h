@@ -12,6 +12,7 @@
 // forget_revoke        an eager member's join ends no spell
 // forget_crash         the ledger takes every start for one after a clean stop
 // forget_unbound       who might be a member is overlooked
+// forget_cold          a Fetch whose records were read from the disk is not gone on with
 #define BUGS(X)                                                                                    \
     X(NONE, "none")                                                                                \
     X(SKIP_FSYNC, "skip_fsync")                                                                    \
@@ -21,7 +22,8 @@
     X(COUNT_BELOW_POSITION, "count_below_position")                                                \
     X(FORGET_REVOKE, "forget_revoke")                                                              \
     X(FORGET_CRASH, "forget_crash")                                                                \
-    X(FORGET_UNBOUND, "forget_unbound")
+    X(FORGET_UNBOUND, "forget_unbound")                                                            \
+    X(FORGET_COLD, "forget_cold")
 
 enum bug {
 #define BUG_NAME(name, text) BUG_##name,

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/bug.h"
 #include "broker/internal.h"
 #include "os/disk.h"
 #include "store/log.h"
@@ -104,7 +105,8 @@ bool cold_read_done(struct broker *b, uint64_t cookie)
         if (cookie_of(c) != cookie)
             continue;
         struct request *r = request_by_token(b, c->token);
-        if (r && r->stage == REQUEST_WORKING) // else it was hurried, or its connection is gone
+        bool is_there = r && r->stage == REQUEST_WORKING; // it was not hurried, nor its client gone
+        if (is_there && !bug(BUG_FORGET_COLD))
             request_wait(r, b->now_ms);
         cold_read_free(b, c);
         b->n_cold_running--;

@@ -10,6 +10,8 @@
 
 // A round trip on the simulated network takes up to twice this.
 #define DELAY_MAX_MS 20
+// So long may the broker take for an answer that waits for nobody but the disk and the clock.
+#define ANSWER_MAX_MS 20000
 
 struct pending {
     struct list node;
@@ -18,9 +20,10 @@ struct pending {
     int version;
     link_answer_fn *fn;
     uint64_t arg;
-    bool is_written;    // by the broker
-    link_sent_fn *sent; // NULL: not watched
-    void *context;      // owned
+    uint64_t arrives_ms; // at the broker
+    bool is_written;     // by the broker
+    link_sent_fn *sent;  // NULL: not watched
+    void *context;       // owned
 };
 
 static void pending_free(struct pending *p)
@@ -38,7 +41,9 @@ struct link {
     struct list pending;
     uint64_t last_out_ms; // when the newest request arrives: order is kept
     uint64_t last_in_ms;
-    uint64_t life; // of the broker it was opened to
+    uint64_t written_ms; // the broker wrote its last answer
+    bool is_closed;      // by the broker; its client may not have heard
+    uint64_t life;       // of the broker it was opened to
 };
 
 static uint64_t ordered_delay(struct sim *s, uint64_t *last_ms)
@@ -138,6 +143,7 @@ void link_request(struct link *l, int16_t api, int version, const void *request,
                                .client_id = str_from(l->client_id)};
     struct kw_out out = {0};
     frame_write_request(&h, request, &out);
+    uint64_t delay = ordered_delay(s, &l->last_out_ms);
     if (fn) {
         struct pending *p = calloc(1, sizeof *p);
         CHECK(p);
@@ -145,12 +151,13 @@ void link_request(struct link *l, int16_t api, int version, const void *request,
                               .api = api,
                               .version = version,
                               .fn = fn,
-                              .arg = arg};
+                              .arg = arg,
+                              .arrives_ms = s->now_ms + delay};
         list_append(&l->pending, &p->node);
     }
     // The network is the world's, not the client's: a frame on its way arrives though its sender
     // is paused or dead.
-    sim_after(&s->world, ordered_delay(s, &l->last_out_ms), arrive, IN_LIFE(l->life, l->conn),
+    sim_after(&s->world, delay, arrive, IN_LIFE(l->life, l->conn),
               (struct bytes){out.buf.ptr + 4, out.buf.len - 4});
     kw_out_free(&out);
 }
@@ -166,17 +173,43 @@ void link_watch(struct link *l, link_sent_fn *fn, const void *context, size_t le
     memcpy(p->context, context, len);
 }
 
-// Answers are written in the order of their requests.
+// Answers are written in the order of their requests: the one that is written next.
+static struct pending *next_to_write(const struct link *l)
+{
+    LIST_EACH (at, &l->pending) {
+        struct pending *p = LIST_ITEM(at, struct pending, node);
+        if (!p->is_written)
+            return p;
+    }
+    return NULL;
+}
+
+// JoinGroup and SyncGroup wait for other members.
+static void check_answer(struct sim *s, const struct link *l)
+{
+    const struct pending *p = next_to_write(l);
+    if (!p || l->conn == 0 || l->is_closed || l->life != s->n_lives || p->api == API_JOIN_GROUP ||
+        p->api == API_SYNC_GROUP)
+        return;
+    uint64_t since = p->arrives_ms > l->written_ms ? p->arrives_ms : l->written_ms;
+    if (s->now_ms > since + ANSWER_MAX_MS)
+        sim_fail(s, "%s: %s of %llu.%03llu s is not answered", l->owner->name, kw_api(p->api)->name,
+                 (unsigned long long)(since / 1000), (unsigned long long)(since % 1000));
+}
+
+void links_check(struct sim *s)
+{
+    void *l;
+    for (size_t it = 0; map_next(s->all_links, &it, NULL, &l);)
+        check_answer(s, l);
+}
+
 static void tell_watcher(struct link *l, struct bytes frame)
 {
-    struct pending *p = NULL;
-    LIST_EACH (at, &l->pending) {
-        p = LIST_ITEM(at, struct pending, node);
-        if (!p->is_written)
-            break;
-    }
-    CHECK(p && !p->is_written);
+    struct pending *p = next_to_write(l);
+    CHECK(p);
     p->is_written = true;
+    l->written_ms = l->owner ? l->owner->sim->now_ms : 0;
     if (!p->sent)
         return;
     int32_t correlation_id;
@@ -272,6 +305,7 @@ void link_on_closed(struct link *l)
         link_free(l);
         return;
     }
+    l->is_closed = true;
     sim_after(l->owner, ordered_delay(l->owner->sim, &l->last_in_ms), read_closed, l->serial,
               (struct bytes){0});
 }

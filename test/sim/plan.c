@@ -186,6 +186,7 @@ static void check(struct actor *a, uint64_t arg, struct bytes none)
     (void)arg;
     (void)none;
     truth_check(a->sim);
+    links_check(a->sim);
     sim_after(a, CHECK_EVERY_MS, check, 0, (struct bytes){0});
 }
 

@@ -98,6 +98,8 @@ void link_request(struct link *l, int16_t api, int version, const void *request,
 typedef void link_sent_fn(void *context, const void *response);
 // The newest request's answer is watched: context is copied.
 void link_watch(struct link *l, link_sent_fn *fn, const void *context, size_t len);
+// Fails the run when the broker owes an answer for too long that waits for no other client.
+void links_check(struct sim *s);
 // From the network, by sim.c.
 void link_on_answer(struct link *l, struct bytes frame, uint64_t upto);
 void link_on_closed(struct link *l);
