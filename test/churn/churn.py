@@ -85,6 +85,7 @@ class Plan:
 class Storm:
     def __init__(self, args, seed, top):
         self.args, self.top, self.dice = args, pathlib.Path(top), random.Random(seed)
+        self.away = random.Random(f"away {seed}")
         self.log = open(self.top / "broker.log", "ab")
         self.address = "127.0.0.1:0"
         self.start_broker()
@@ -114,6 +115,9 @@ class Storm:
         self.was_killed = self.was_killed or self.restarts == "kill"
         self.broker.send_signal(signal.SIGKILL if self.restarts == "kill" else signal.SIGTERM)
         self.broker.wait(PATIENCE_S)
+        # About as long as a session: some connections come back before their client has given its
+        # part up, and others after, under a new id.
+        time.sleep(self.away.choice([0, self.away.uniform(0.4, 1.1) * SESSION_MS / 1000]))
         self.start_broker()
 
     # ---- The storm

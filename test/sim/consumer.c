@@ -85,6 +85,55 @@ void consumer_open_links(struct consumer *c)
         c->parts[p].is_looking = false;
 }
 
+// ---- connections that come back one by one
+
+static void data_back(struct actor *a, uint64_t arg, struct bytes none)
+{
+    (void)arg;
+    (void)none;
+    struct consumer *c = consumer_of(a);
+    c->is_data_away = false;
+    link_close(c->data_link);
+    c->data_link = link_open(&c->actor, c->plan.client_id);
+    c->is_fetching = false;
+    for (int32_t p = 0; p < TRUTH_PARTITIONS; p++)
+        c->parts[p].is_looking = false;
+    sim_trace(c->sim, "%s has a data connection again", c->name);
+    consumer_reconnect_apart(c);
+    consumer_find_positions(c);
+    consumer_pump(c);
+}
+
+static void group_back(struct actor *a, uint64_t arg, struct bytes none)
+{
+    (void)arg;
+    (void)none;
+    struct consumer *c = consumer_of(a);
+    c->is_group_away = false;
+    link_close(c->group_link);
+    c->group_link = link_open(&c->actor, c->plan.client_id);
+    c->is_committing = false;
+    sim_trace(c->sim, "%s has a group connection again", c->name);
+    consumer_reconnect_apart(c);
+    consumer_find_positions(c);
+    consumer_pump(c);
+}
+
+void consumer_reconnect_apart(struct consumer *c)
+{
+    struct prng *dice = &c->sim->prng;
+    if (!link_is_open(c->data_link) && !c->is_data_away) {
+        c->is_data_away = true;
+        sim_after(&c->actor, RETRY_MS + prng_below(dice, 1000), data_back, 0, (struct bytes){0});
+    }
+    if (!link_is_open(c->group_link) && !c->is_group_away) {
+        c->is_group_away = true;
+        // Sometimes for longer than its session.
+        uint64_t most = prng_chance(dice, 50) ? 1000 : 3 * c->plan.session_ms / 2;
+        sim_after(&c->actor, RETRY_MS + prng_below(dice, most), group_back, 0, (struct bytes){0});
+    }
+}
+
 void consumer_renew_epoch(struct consumer *c)
 {
     c->epoch++;
@@ -143,6 +192,8 @@ void consumer_start(struct consumer *c)
     actor_init(&c->actor, c->sim, c->name);
     sim_trace(c->sim, "%s starts, of %s, as %s", c->name, c->plan.group, c->plan.client_id);
     c->member_id[0] = '\0';
+    c->is_group_away = c->is_data_away = false;
+    c->alive_ms = c->sim->now_ms;
     c->generation = -1;
     c->is_working = c->must_rejoin = c->is_leader = false;
     consumer_give_up_all(c);
@@ -202,6 +253,10 @@ void consumer_reconnect(struct consumer *c)
         sim_after(&c->actor, RETRY_MS, go_on, 0, (struct bytes){0});
         return;
     }
+    if (c->plan.is_apart) {
+        consumer_reconnect_apart(c);
+        return;
+    }
     consumer_open_links(c);
     c->must_rejoin = true;
     consumer_maybe_rejoin(c);
@@ -246,9 +301,10 @@ static void commit_answered(struct actor *a, uint64_t arg, const void *response)
         for (int32_t j = 0; j < r->topics[i].n_partitions; j++)
             one_answered(c, r->topics[i].partitions[j].partition_index,
                          r->topics[i].partitions[j].error_code);
-    if (!r && !link_is_open(c->group_link))
+    bool is_cut = !r && !link_is_open(c->group_link);
+    if (is_cut)
         consumer_reconnect(c);
-    else if (after)
+    if (after && (!is_cut || (c->plan.is_apart && c->state != C_DOWN)))
         after(c);
 }
 
@@ -277,6 +333,8 @@ bool consumer_commit(struct consumer *c, consumer_next_fn *after)
 {
     struct offset_commit_request_partition parts[TRUTH_PARTITIONS];
     int32_t n = 0;
+    if (c->plan.is_apart && !link_is_open(c->group_link))
+        return false; // what is stored stays so
     for (int32_t p = 0; p < TRUTH_PARTITIONS; p++) {
         struct owned *o = &c->parts[p];
         if (!o->is_owned || o->stored < 0 || o->stored == o->committed)

@@ -15,7 +15,7 @@ static void retry_join(struct actor *a, uint64_t epoch, struct bytes none)
         consumer_join(c);
 }
 
-static void join_later(struct consumer *c)
+void consumer_rejoin_later(struct consumer *c)
 {
     c->state = C_JOINING;
     consumer_renew_epoch(c);
@@ -48,6 +48,7 @@ static void heartbeat_answered(struct actor *a, uint64_t epoch, const void *resp
         consumer_reconnect(c);
         return;
     }
+    c->alive_ms = c->sim->now_ms;
     if (r->error_code == KERR_NONE)
         return;
     sim_trace(c->sim, "%s heartbeat: %s", c->name, kerr_name(r->error_code));
@@ -59,13 +60,25 @@ static void heartbeat_answered(struct actor *a, uint64_t epoch, const void *resp
     consumer_maybe_rejoin(c);
 }
 
+// The coordinator has not answered for a whole session: what it had is another's by now.
+static bool is_over(struct consumer *c)
+{
+    if (!c->plan.is_apart || c->sim->now_ms - c->alive_ms <= c->plan.session_ms)
+        return false;
+    sim_trace(c->sim, "%s heard nothing for its session", c->name);
+    lost(c, KERR_UNKNOWN_MEMBER_ID);
+    c->must_rejoin = true;
+    consumer_maybe_rejoin(c);
+    return true;
+}
+
 void consumer_heartbeat_tick(struct actor *a, uint64_t arg, struct bytes none)
 {
     (void)arg;
     (void)none;
     struct consumer *c = consumer_of(a);
     sim_after(a, c->plan.heartbeat_ms, consumer_heartbeat_tick, 0, (struct bytes){0});
-    if (c->state != C_RUNNING || c->must_rejoin)
+    if (c->state != C_RUNNING || c->must_rejoin || is_over(c))
         return;
     struct heartbeat_request req;
     kw_init(&heartbeat_request_msg, &req);
@@ -166,6 +179,14 @@ bool consumer_take_assignment(struct consumer *c)
     return true;
 }
 
+// The connection ended before the answer.
+static void join_cut(struct consumer *c)
+{
+    consumer_reconnect(c);
+    if (c->plan.is_apart && c->state != C_DOWN)
+        consumer_rejoin_later(c);
+}
+
 static void synced(struct actor *a, uint64_t epoch, const void *response)
 {
     struct consumer *c = consumer_of(a);
@@ -173,14 +194,15 @@ static void synced(struct actor *a, uint64_t epoch, const void *response)
     if (epoch != c->epoch)
         return;
     if (!r) {
-        consumer_reconnect(c);
+        join_cut(c);
         return;
     }
+    c->alive_ms = c->sim->now_ms;
     if (r->error_code != KERR_NONE) {
         if (r->error_code == KERR_UNKNOWN_MEMBER_ID || r->error_code == KERR_FENCED_INSTANCE_ID)
             lost(c, r->error_code);
         if (c->state != C_DOWN)
-            join_later(c);
+            consumer_rejoin_later(c);
         return;
     }
     read_assignment(c, r->assignment);
@@ -283,7 +305,7 @@ static void join_refused(struct consumer *c, int16_t error)
     if (error == KERR_UNKNOWN_MEMBER_ID || error == KERR_FENCED_INSTANCE_ID)
         lost(c, error);
     if (c->state != C_DOWN)
-        join_later(c);
+        consumer_rejoin_later(c);
 }
 
 static void joined(struct actor *a, uint64_t epoch, const void *response)
@@ -293,7 +315,7 @@ static void joined(struct actor *a, uint64_t epoch, const void *response)
     if (epoch != c->epoch)
         return;
     if (!r) {
-        consumer_reconnect(c);
+        join_cut(c);
         return;
     }
     if (r->error_code != KERR_FENCED_INSTANCE_ID)
@@ -346,7 +368,9 @@ void consumer_join(struct consumer *c)
     c->state = C_JOINING;
     c->has_assignment = false;
     consumer_renew_epoch(c);
-    if (!link_is_open(c->group_link) || !link_is_open(c->data_link))
+    if (c->plan.is_apart)
+        consumer_reconnect_apart(c);
+    else if (!link_is_open(c->group_link) || !link_is_open(c->data_link))
         consumer_open_links(c);
     struct buf b = {0};
     write_subscription(c, &b);
@@ -367,6 +391,6 @@ void consumer_join(struct consumer *c)
     if (link_is_open(c->group_link))
         link_request(c->group_link, API_JOIN_GROUP, 5, &req, joined, c->epoch);
     else
-        join_later(c); // the broker is down
+        consumer_rejoin_later(c); // the broker is down
     buf_free(&b);
 }

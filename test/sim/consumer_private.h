@@ -46,6 +46,9 @@ struct consumer {
     enum consumer_state state;
     struct link *group_link;
     struct link *data_link;
+    bool is_group_away; // it will be opened again; of one whose connections are apart
+    bool is_data_away;
+    uint64_t alive_ms; // the coordinator answered last, the same
     char name[32];
     char member_id[128];
     int32_t generation;
@@ -84,6 +87,8 @@ typedef void consumer_next_fn(struct consumer *c);
 // Commits every stored position that is news. False when there is none.
 bool consumer_commit(struct consumer *c, consumer_next_fn *after);
 void consumer_open_links(struct consumer *c);
+// Each connection that ended will be opened again, at its own time.
+void consumer_reconnect_apart(struct consumer *c);
 // A connection ended: as clients do, opens new ones and joins again with what it has.
 void consumer_reconnect(struct consumer *c);
 void consumer_renew_epoch(struct consumer *c);
@@ -92,6 +97,7 @@ void consumer_give_up_all(struct consumer *c); // its parts and what it holds of
 // consumer_group.c
 void consumer_join(struct consumer *c);
 void consumer_maybe_rejoin(struct consumer *c);
+void consumer_rejoin_later(struct consumer *c); // a join that came to nothing
 void consumer_heartbeat_tick(struct actor *a, uint64_t arg, struct bytes none);
 void consumer_send_leave(struct consumer *c);
 bool consumer_take_assignment(struct consumer *c); // true: something happened

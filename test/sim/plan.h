@@ -23,7 +23,8 @@ enum plan_feature {
     PLAN_COMPACTION = 4096,
     PLAN_PIPELINE = 8192, // producers send several batches before they wait
     PLAN_COLD = 16384,    // much of what is fetched is not in the page cache
-    PLAN_FEATURES_ALL = 32767,
+    PLAN_APART = 32768,   // consumers whose connections come back one by one
+    PLAN_FEATURES_ALL = 65535,
 };
 
 static inline bool plan_has(uint64_t seed, enum plan_feature f)

@@ -10,6 +10,7 @@
 #define PARTITIONS_EVERY_MS 60000
 #define DELETE_EVERY_MS 20000
 #define ADMIN_EVERY_MS 15000
+#define STOP_EVERY_MS 30000
 #define FULL_EVERY_MS 40000
 #define FULL_MS 5000
 
@@ -25,6 +26,11 @@ void plan_extra_consumer(struct plan *p, size_t i, struct consumer_plan *c)
         c->uses_topic_ids = plan_chance(p, 70);
     if (plan_with(p, PLAN_MORE_PARTITIONS))
         c->metadata_ms = 2000 + (uint32_t)plan_below(p, 20000);
+    if (plan_with(p, PLAN_APART) && plan_chance(p, 70)) {
+        c->is_apart = true;
+        c->one_connection = false;
+        c->session_ms = 6000;
+    }
 }
 
 // ---- assign()
@@ -232,6 +238,23 @@ static void administer(struct actor *a, uint64_t arg, struct bytes none)
     sim_after(a, 2000 + plan_below(p, 15000), start_group, g, (struct bytes){0});
 }
 
+// ---- the broker stops in order, so that nothing it knew is lost
+
+static void stop_broker(struct actor *a, uint64_t arg, struct bytes none)
+{
+    (void)arg;
+    (void)none;
+    const struct plan *p = plan_of(a);
+    if (p->is_quiet || a->sim->has_failed)
+        return;
+    sim_after(a, plan_below(plan_of(a), 2 * STOP_EVERY_MS), stop_broker, 0, (struct bytes){0});
+    if (p->is_full) // it could not start
+        return;
+    sim_broker_stop(a->sim);
+    sim_broker_start(a->sim);
+    truth_check(a->sim);
+}
+
 // ---- the disk
 
 static void has_room(struct actor *a, uint64_t arg, struct bytes none)
@@ -275,6 +298,7 @@ void plan_extra_populate(struct plan *p)
     at_first(p, PLAN_DELETE_RECORDS, delete_records, DELETE_EVERY_MS);
     at_first(p, PLAN_ADMIN, administer, ADMIN_EVERY_MS);
     at_first(p, PLAN_DISK_FULL, fill_disk, FULL_EVERY_MS);
+    at_first(p, PLAN_APART, stop_broker, STOP_EVERY_MS);
     if (!plan_with(p, PLAN_BYSTANDERS))
         return;
     for (int i = 0; i < 2; i++) {

@@ -21,6 +21,7 @@ struct consumer_plan {
     uint32_t prefetch; // records held at most
     bool reads_latest; // auto.offset.reset
     bool one_connection;
+    bool is_apart; // its two connections end and come back each for itself, as librdkafka's do
     bool commits_on_revoke;
     bool is_cooperative;
     bool uses_topic_ids; // as the Java client does

@@ -322,19 +322,22 @@ static bool is_alone_of_its_identity(const struct member *m)
 // A client that lost its session joins under a new id, and after a restart of the broker by a
 // group connection that its former id never used: nothing but its data connection, which came back
 // before, goes from one to the other. So where no group connection speaks for the former id any
-// more, whoever joined since, looks the same, owns the partition and has no data connection yet is
-// that client, if it alone looks so or begins where the partition's owner was told to.
+// more, whoever joined since, looks the same, owns the partition and has no data connection yet, or
+// one that only may be its, is that client, if it begins where the partition's owner was told to,
+// or where there is no choice: no other member looks so, no other connection was the former's.
 static struct member *heir_of(const struct ledger *l, struct feed *f, const struct member *m,
                               int64_t p)
 {
     const struct gp *gp = find_gp(m->group, f->tp);
     const struct spell *s = gp ? spell_of_identity(gp, f->conn) : NULL;
     struct member *heir = s ? s->member : NULL;
-    if (!heir || m->live || m->n_own || m->successor || heir->born_ms < f->conn->opened_ms ||
-        has_other_data_conn(l, heir, f->conn))
+    if (!heir || m->live || m->n_own || m->successor || heir->born_ms < f->conn->opened_ms)
         return NULL;
+    bool is_taken = has_other_data_conn(l, heir, f->conn);
     borrow_listed(f, p);
-    return is_start(gp, f, p) || is_alone_of_its_identity(heir) ? heir : NULL;
+    if (is_start(gp, f, p))
+        return is_taken && s->attribution > LEDGER_POSSIBLE ? NULL : heir;
+    return !is_taken && m->n_conns <= 1 && is_alone_of_its_identity(heir) ? heir : NULL;
 }
 
 // A manual owner goes on where it asked last, behind what it was sent then, or, after a crash of
