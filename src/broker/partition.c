@@ -75,7 +75,7 @@ void partition_fail(struct partition *p, int error, const char *what)
     p->set->config.fail(p->set->config.ctx, line);
 }
 
-void partition_was_read(struct partition *p, int error)
+static void say_rebuilt(struct partition *p)
 {
     int64_t rebuilt = log_take_rebuilt(p->log);
     if (rebuilt >= 0)
@@ -83,6 +83,11 @@ void partition_was_read(struct partition *p, int error)
                        "%s: the index of segment %020" PRId64 " was damaged or missing,"
                        " made anew",
                        log_dir(p->log), rebuilt);
+}
+
+void partition_was_read(struct partition *p, int error)
+{
+    say_rebuilt(p);
     if (error == -EBADMSG && !p->is_unreadable)
         partitions_say(p->set, true,
                        "%s: is damaged and cannot be read there; tally topic repair, while this "
@@ -320,6 +325,7 @@ static void write_queued(struct partition *p, int64_t wall_ms)
             else
                 refuse(p, all[i]);
         }
+        say_rebuilt(p);
         if (r < 0 && !log_is_want(r) && !p->set->has_failed)
             partition_fail(p, r, "append");
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/map.h"
 #include "broker/partition_private.h"
 #include "os/disk.h"
@@ -126,9 +127,12 @@ int partitions_close_clean(struct partitions *ps)
     for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);) {
         struct partition *p = v;
         struct log_mark mark;
-        int r = log_close_clean(p->log, &mark);
-        if (r == 0 && ps->config.store)
-            store_add_log_mark(ps->config.store, p->topic, p->index, &mark);
+        struct buf left = {0};
+        struct store *store = ps->config.store;
+        int r = log_close_left(p->log, &mark, store ? &left : NULL);
+        if (r == 0 && store)
+            store_add_log_mark(store, p->topic, p->index, &mark, &left);
+        buf_free(&left);
         if (r < 0)
             partitions_say(ps, true, "%s-%d: close: %s", p->topic.ptr, p->index, strerror(-r));
         first = first < 0 ? first : r;
@@ -183,10 +187,18 @@ static struct log_config log_settings(const struct topics *ts, const struct topi
     return c;
 }
 
-static void refresh_settings(struct partition *p, const struct topic *t)
+// What a topic's settings come to, for all its partitions: to look them up takes longer than to
+// open a partition.
+struct topic_settings {
+    struct partition_settings partition;
+    struct log_config log;
+};
+
+static struct topic_settings topic_settings(const struct topics *ts, const struct topic *t)
 {
-    struct config_view v = topics_topic_view(p->set->config.topics, t);
-    struct partition_settings *s = &p->settings;
+    struct config_view v = topics_topic_view(ts, t);
+    struct topic_settings all = {.log = log_settings(ts, t)};
+    struct partition_settings *s = &all.partition;
     s->rules = batch_rules_default;
     s->rules.max_message_bytes = config_i64(&v, "max.message.bytes");
     s->rules.segment_bytes = config_i64(&v, "segment.bytes");
@@ -197,8 +209,22 @@ static void refresh_settings(struct partition *p, const struct topic *t)
     s->rules.is_compacted = !t->is_internal && policy_has(&v, t, "compact");
     s->may_delete = policy_has(&v, t, "delete");
     s->is_internal = t->is_internal;
-    struct log_config c = log_settings(p->set->config.topics, t);
-    log_set_config(p->log, &c);
+    return all;
+}
+
+static void refresh_settings(struct partitions *ps)
+{
+    const struct topic *t;
+    for (size_t it = 0; (t = topics_next(ps->config.topics, &it));) {
+        struct topic_settings settings = topic_settings(ps->config.topics, t);
+        for (int32_t i = 0; i < t->n_partitions; i++) {
+            struct partition *p = partitions_get(ps, t->id, i);
+            if (!p)
+                continue;
+            p->settings = settings.partition;
+            log_set_config(p->log, &settings.log);
+        }
+    }
 }
 
 // Opening.
@@ -269,6 +295,7 @@ static struct log_repair *repair_of(const struct partitions *ps, const struct to
 }
 
 static int partition_open(struct partitions *ps, const struct topic *t, int32_t index,
+                          const char *dir, const struct topic_settings *settings,
                           struct effects *fx, int64_t wall_ms)
 {
     const struct topic_partition *tp = &t->partitions[index];
@@ -277,9 +304,9 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
         .disk = ps->config.disk,
         .files = ps->files,
         .owner = p,
-        .dir = dir_of(ps, fx->arena, t->name, index),
+        .dir = dir,
         .topic_id = t->id,
-        .config = log_settings(ps->config.topics, t),
+        .config = settings->log,
         .now_ms = wall_ms,
         .was_clean = ps->config.was_clean,
         .power_lost = ps->config.power_lost && !ps->is_started,
@@ -306,7 +333,7 @@ static int partition_open(struct partitions *ps, const struct topic *t, int32_t 
     ps->recovered_bytes += report.read_bytes;
     reconcile(p, tp, &report, fx, wall_ms);
     p->high_watermark = log_end(p->log);
-    refresh_settings(p, t);
+    p->settings = settings->partition;
     struct key k = key_of(t->id, index);
     map_put(ps->by_key, key_bytes(&k), p);
     return 0;
@@ -334,6 +361,27 @@ static bool dir_is_owed(const struct partitions *ps, const char *dir)
     return false;
 }
 
+static int open_missing_of(struct partitions *ps, const struct topic *t, struct effects *fx,
+                           int64_t wall_ms)
+{
+    struct topic_settings settings = {0};
+    bool has_settings = false;
+    int r = 0;
+    for (int32_t i = 0; r == 0 && !ps->has_missing && i < t->n_partitions; i++) {
+        if (partitions_get(ps, t->id, i))
+            continue;
+        if (!has_settings)
+            settings = topic_settings(ps->config.topics, t);
+        has_settings = true;
+        const char *dir = dir_of(ps, fx->arena, t->name, i);
+        if (dir_is_owed(ps, dir))
+            ps->has_owed = true;
+        else
+            r = or_later(ps, partition_open(ps, t, i, dir, &settings, fx, wall_ms));
+    }
+    return r;
+}
+
 static int open_missing(struct partitions *ps, int64_t wall_ms)
 {
     struct arena *arena = arena_new();
@@ -343,14 +391,7 @@ static int open_missing(struct partitions *ps, int64_t wall_ms)
     ps->has_missing = ps->has_owed = false;
     const struct topic *t;
     for (size_t it = 0; r == 0 && (t = topics_next(ps->config.topics, &it));)
-        for (int32_t i = 0; r == 0 && !ps->has_missing && i < t->n_partitions; i++) {
-            if (partitions_get(ps, t->id, i))
-                continue;
-            if (dir_is_owed(ps, dir_of(ps, arena, t->name, i)))
-                ps->has_owed = true;
-            else
-                r = or_later(ps, partition_open(ps, t, i, &fx, wall_ms));
-        }
+        r = open_missing_of(ps, t, &fx, wall_ms);
     if (fx.first_record)
         partitions_commit(ps, &fx);
     arena_free(arena);
@@ -387,11 +428,8 @@ int partitions_follow(struct partitions *ps, uint64_t position, int64_t wall_ms)
     }
     if (ps->seen_configs != topics_config_version(ts)) {
         ps->seen_configs = topics_config_version(ts);
-        void *v;
-        for (size_t it = 0; map_next(ps->by_key, &it, NULL, &v);) {
-            struct partition *p = v;
-            refresh_settings(p, topics_by_id(ts, p->topic_id));
-        }
+        if (ps->is_started) // else all were opened with them just now
+            refresh_settings(ps);
     }
     if (r == 0 && !ps->is_started)
         partitions_say(ps, false, "recovered: %zu of %zu partitions, %" PRIu64 " bytes scanned",
@@ -404,18 +442,18 @@ int partitions_follow(struct partitions *ps, uint64_t position, int64_t wall_ms)
 // Removing.
 
 // A topic of the same name may have been made since: its log has taken the directory over.
-static bool dir_is_used(struct partitions *ps, const char *dir)
+static bool name_is_used(struct partitions *ps, const char *name)
 {
-    const char *name = strrchr(dir, '/') + 1, *dash = strrchr(name, '-');
+    const char *dash = strrchr(name, '-');
     const struct topic *t =
         topics_by_name(ps->config.topics, (struct str){name, (int32_t)(dash - name)});
     struct partition *p = t ? partitions_get(ps, t->id, (int32_t)strtol(dash + 1, NULL, 10)) : NULL;
-    return p && strcmp(log_dir(p->log), dir) == 0;
+    return p && strcmp(strrchr(log_dir(p->log), '/') + 1, name) == 0;
 }
 
 static void remove_dir(struct partitions *ps, const char *dir)
 {
-    if (dir_is_used(ps, dir))
+    if (name_is_used(ps, strrchr(dir, '/') + 1))
         return;
     int r = log_remove_dir(ps->config.disk, dir);
     if (r < 0 && r != -ENOENT)
@@ -442,10 +480,11 @@ void partitions_clean_leftovers(struct partitions *ps)
         n = 0;
     for (size_t i = 0; i < n; i++) {
         struct disk_stat st;
+        if (!is_partition_name(names[i]) || name_is_used(ps, names[i]))
+            continue;
         char *dir = arena_printf(a, "%s/%s", root, names[i]);
         char *mark = arena_printf(a, "%s/partition.metadata", dir);
-        if (!is_partition_name(names[i]) || dir_is_used(ps, dir) ||
-            disk_stat(ps->config.disk, mark, &st) < 0)
+        if (disk_stat(ps->config.disk, mark, &st) < 0)
             continue;
         partitions_say(ps, false, "%s: left by a deleted topic, removed", dir);
         remove_dir(ps, dir);

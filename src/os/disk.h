@@ -31,6 +31,10 @@ struct disk_stat {
     bool is_dir;
     uint64_t size;
     int64_t modified_ms; // last written, since 1970
+    // What tells that it is no longer the same, or as it was. Names: of a directory.
+    uint64_t id;     // what has this name now, as long as it is there; not 0
+    int64_t changed; // when its bytes or names were last, in ns, by the file system's clock, which
+                     // may be coarse; nobody can set it
 };
 
 struct disk_space {

@@ -261,9 +261,13 @@ int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat)
     struct stat st;
     if (stat(path, &st) < 0)
         return -errno;
-    *ret_stat =
-        (struct disk_stat){S_ISDIR(st.st_mode), (uint64_t)st.st_size,
-                           (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000};
+    *ret_stat = (struct disk_stat){
+        .is_dir = S_ISDIR(st.st_mode),
+        .size = (uint64_t)st.st_size,
+        .modified_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000,
+        .id = st.st_ino,
+        .changed = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec,
+    };
     return 0;
 }
 
@@ -319,7 +323,7 @@ int disk_list(struct disk *d, const char *path, struct arena *a, char ***ret_nam
                 memcpy(more, names, n * sizeof *names);
             names = more;
         }
-        names[n++] = arena_printf(a, "%s", e->d_name);
+        names[n++] = (char *)(uintptr_t)arena_str(a, str_from(e->d_name)).ptr;
     }
     int r = -errno;
     closedir(dir);

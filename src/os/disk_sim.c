@@ -25,6 +25,7 @@ static struct inode *inode_new(struct disk *d, bool is_dir)
         i->entries = map_new();
         i->durable_entries = map_new();
     }
+    i->id = (d->inodes ? d->inodes->id : 0) + 1;
     i->next = d->inodes;
     d->inodes = i;
     return i;
@@ -157,6 +158,7 @@ static void change_names(struct disk *d, struct inode *dir, const char *removed,
     struct name_op *op = calloc(1, sizeof *op);
     CHECK(op);
     *op = (struct name_op){.order = ++d->order, .ino = ino};
+    dir->changed = op->order;
     if (removed)
         op->removed = strdup(removed);
     if (added)
@@ -308,6 +310,7 @@ static struct pending *pending_add(struct disk *d, struct inode *i, size_t len, 
     struct pending *p = calloc(1, sizeof *p + len);
     CHECK(p);
     *p = (struct pending){.order = ++d->order, .pos = pos, .len = len};
+    i->changed = p->order;
     i->modified_ms = d->now_ms;
     *i->pending_last = p;
     i->pending_last = &p->next;
@@ -448,8 +451,13 @@ int disk_stat(struct disk *d, const char *path, struct disk_stat *ret_stat)
     struct inode *i = lookup(d, path, strlen(path));
     if (!i)
         return -ENOENT;
-    *ret_stat = (struct disk_stat){i->is_dir, i->visible.len,
-                                   CLOCK_SIM_WALL_BEGIN_MS + (int64_t)i->modified_ms};
+    *ret_stat = (struct disk_stat){
+        .is_dir = i->is_dir,
+        .size = i->visible.len,
+        .modified_ms = CLOCK_SIM_WALL_BEGIN_MS + (int64_t)i->modified_ms,
+        .id = i->id,
+        .changed = (int64_t)i->changed,
+    };
     return 0;
 }
 
@@ -690,6 +698,7 @@ int disk_sim_flip_bit(struct disk *d, const char *path, uint64_t pos, unsigned b
         return -ENOENT;
     if (pos >= i->visible.len)
         return -ERANGE;
+    i->changed = ++d->order; // as if somebody had written it
     i->visible.ptr[pos] ^= (uint8_t)(1u << (bit % 8));
     if (pos < i->durable.len)
         i->durable.ptr[pos] ^= (uint8_t)(1u << (bit % 8));

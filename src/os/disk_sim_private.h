@@ -24,6 +24,7 @@ struct inode {
     struct buf visible, durable;
     uint64_t reserved; // bytes from the front that are taken off what is free; at least visible
     uint64_t modified_ms;
+    uint64_t id, changed; // the order of the last change
     struct pending *pending, **pending_last;
     // Of a directory: name -> inode as seen, and as it is after a power cut.
     struct map *entries, *durable_entries;

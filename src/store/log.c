@@ -51,6 +51,11 @@ void log_close(struct log *l)
 
 int log_close_clean(struct log *l, struct log_mark *ret_mark)
 {
+    return log_close_left(l, ret_mark, NULL);
+}
+
+int log_close_left(struct log *l, struct log_mark *ret_mark, struct buf *ret_left)
+{
     // Most of a topic with many partitions may never have been written to; a stop shall be quick.
     // But the journal counts on the directory from the first reservation of offsets on.
     bool is_untouched = l->end == 0 && l->n_segments == 1 && l->reserve_mark == 0;
@@ -65,12 +70,18 @@ int log_close_clean(struct log *l, struct log_mark *ret_mark)
         struct buf text = {0};
         epochs_text(&l->epochs, &text);
         r = log_write_lazily(l, EPOCHS_FILE, &text);
+        l->has_epochs_file = r == 0;
         buf_free(&text);
     }
     if (r == 0 && !is_untouched && log_checkpoint_due(l))
         r = log_write_checkpoint(l);
     if (r == 0)
-        *ret_mark = (struct log_mark){l->start, l->end, log_active(l)->size, log_bytes(l)};
+        *ret_mark = (struct log_mark){.start = l->start,
+                                      .end = l->end,
+                                      .active_bytes = log_active(l)->size,
+                                      .bytes = log_bytes(l)};
+    if (r == 0 && ret_left)
+        log_left_text(l, ret_left);
     log_close(l);
     return r;
 }
@@ -103,10 +114,23 @@ size_t log_segment_index(const struct log *l, int64_t offset)
     return low ? low - 1 : 0;
 }
 
+static void note_rebuilt(struct log *l, struct segment *s)
+{
+    if (s->was_rebuilt)
+        l->rebuilt = s->base;
+    s->was_rebuilt = false;
+}
+
 int log_segment_ready(struct log *l, struct segment *s)
 {
     s->used = ++l->use_counter;
     files_used(l->files, s);
+    if (s->is_unread) {
+        int r = segment_read_indexes(s, l->config.index_interval_bytes);
+        note_rebuilt(l, s);
+        if (r < 0)
+            return r;
+    }
     if (s->file)
         return 0;
     if (s->keeps_indexes)
@@ -124,9 +148,7 @@ int log_segment_ready(struct log *l, struct segment *s)
     if (n_open >= LOG_OPEN_SEGMENTS)
         segment_shut(oldest);
     int r = segment_open(s, false, l->config.index_interval_bytes);
-    if (s->was_rebuilt)
-        l->rebuilt = s->base;
-    s->was_rebuilt = false;
+    note_rebuilt(l, s);
     return r;
 }
 
@@ -214,6 +236,8 @@ static int or_later(int error)
 int log_roll(struct log *l, int64_t now_ms)
 {
     int r = ready_names(l);
+    if (r == 0 && log_active(l)->is_unread)
+        r = log_segment_ready(l, log_active(l));
     if (r == 0 && l->n_unsynced + LOG_ROLL_FILES > LOG_UNSYNCED_MAX)
         r = log_sync(l);
     // Before the file of the old one is looked at: making room may close it, once it is durable.
@@ -354,6 +378,9 @@ int log_append(struct log *l, const struct bytes *batches, size_t n, int64_t now
     if (l->broken)
         return l->broken;
     CHECK(n > 0 && n <= LOG_APPEND_MAX);
+    int ready = log_active(l)->is_unread ? log_segment_ready(l, log_active(l)) : 0;
+    if (ready < 0)
+        return ready;
     struct batch_header headers[LOG_APPEND_MAX];
     int64_t next = l->end;
     for (size_t i = 0; i < n; i++) {

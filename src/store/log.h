@@ -46,6 +46,8 @@ struct log_mark {
     int64_t start, end;
     uint64_t active_bytes; // size of the active segment
     uint64_t bytes;        // of all segments; 0: not told, by an older version
+    const char *left;      // what spares the look at the files (log_left.c), borrowed; or NULL
+    int64_t left_before;   // disk_stat.changed of what says so: believed of older files only
 };
 
 // For a log that is damaged: what is whole in it is kept, and empty batches say which offsets are
@@ -94,6 +96,10 @@ void log_close(struct log *l); // as a crash: leaves no clean marker; NULL is fi
 // Syncs, writes indexes and producer state, and gives the mark that saves the next open its scan;
 // closes in any case.
 MUST_USE int log_close_clean(struct log *l, struct log_mark *ret_mark);
+// The same; adds to ret_left the text for log_mark.left, or nothing. It is to be written behind all
+// that is done to the log, and used only while the machine is up.
+struct buf;
+MUST_USE int log_close_left(struct log *l, struct log_mark *ret_mark, struct buf *ret_left);
 // Removes the directory of a deleted topic's partition and all in it.
 MUST_USE int log_remove_dir(struct disk *d, const char *dir);
 void log_set_config(struct log *l, const struct log_config *config);

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define CHECKPOINT_FILE "checkpoint"
-#define POINT_FILE "recovery-point"
 #define TEXT_MAX_BYTES 4096
 
 static int write_file(struct log *l)

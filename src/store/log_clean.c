@@ -342,12 +342,13 @@ static int recover_name(struct log *l, const char *name, bool *ret_changed)
     return disk_unlink(l->disk, path);
 }
 
-int log_clean_recover(struct log *l, int64_t log_start, char *ret_text, size_t size)
+int log_clean_recover(struct log *l, const struct log_names *names, int64_t log_start,
+                      bool *ret_changed, char *ret_text, size_t size)
 {
     struct compaction *c = &l->compaction;
     *c = (struct compaction){0};
     compaction_no_swap(c);
-    int r = compaction_read(l->disk, l->dir, c);
+    int r = log_names_have(names, COMPACTION_FILE) ? compaction_read(l->disk, l->dir, c) : 0;
     if (r < 0 && r != -ENOENT) {
         snprintf(ret_text, size, "%s/" COMPACTION_FILE ": %s", l->dir,
                  r == -EBADMSG ? "damaged" : strerror(-r));
@@ -363,15 +364,10 @@ int log_clean_recover(struct log *l, int64_t log_start, char *ret_text, size_t s
     // Who only looks sees a log with a gap, and every record below it or above.
     if (disk_is_read_only(l->disk))
         return 0;
-    struct arena *a = arena_new();
-    char **names;
-    size_t n = 0;
-    bool has_changed = false;
-    r = disk_list(l->disk, l->dir, a, &names, &n);
-    for (size_t i = 0; i < n && r == 0; i++)
-        r = recover_name(l, names[i], &has_changed);
-    arena_free(a);
-    if (r == 0 && (has_changed || c->swap_base >= 0))
+    r = 0;
+    for (size_t i = 0; i < names->n && r == 0; i++)
+        r = recover_name(l, names->at[i], ret_changed);
+    if (r == 0 && (*ret_changed || c->swap_base >= 0))
         r = disk_sync_dir(l->disk, l->dir);
     if (r == 0 && c->swap_base >= 0) {
         compaction_no_swap(c);

@@ -65,6 +65,8 @@ int log_write_metadata(struct log *l, struct disk_file **ret_file)
     if (r == 0)
         r = disk_truncate(f, text.len);
     buf_free(&text);
+    if (r == 0 && disk_stat(l->disk, path, &l->metadata) < 0)
+        l->metadata = (struct disk_stat){0};
     if (r < 0)
         disk_close(f);
     else
@@ -89,7 +91,10 @@ int log_read_metadata(struct log *l, bool *ret_is_other, bool *ret_is_missing)
     log_path(l, METADATA_FILE, path);
     struct arena *a = arena_new();
     struct bytes content;
-    int r = disk_read_file(l->disk, path, METADATA_MAX_BYTES, a, &content);
+    struct disk_stat before = {0};
+    int r = disk_stat(l->disk, path, &before);
+    if (r == 0)
+        r = disk_read_file(l->disk, path, METADATA_MAX_BYTES, a, &content);
     // Only a whole id names another topic; a torn file is one we were just making.
     bool is_whole = r == 0 &&
                     sscanf((const char *)content.ptr, "version: 0\ntopic_id: %22s", found) == 1 &&
@@ -97,29 +102,42 @@ int log_read_metadata(struct log *l, bool *ret_is_other, bool *ret_is_missing)
     bool is_same = is_whole && strcmp(found, id) == 0;
     *ret_is_other = is_whole && !is_nearly(found, id);
     *ret_is_missing = !is_same && !*ret_is_other;
+    if (is_same)
+        l->metadata = before;
     arena_free(a);
     return r == -ENOENT || r == -EFBIG ? 0 : r;
 }
 
 // Producer state: NNN.producers holds it as it was when the log ended at NNN.
 
-static int list_producer_files(struct log *l, struct arena *a, int64_t **ret_offsets, size_t *ret_n)
+int log_list(const struct log *l, struct arena *a, struct log_names *ret_names)
 {
-    char **names;
-    size_t n = 0, n_found = 0;
-    int r = disk_list(l->disk, l->dir, a, &names, &n);
-    if (r < 0)
-        return r;
-    int64_t *offsets = arena_array(a, n + 1, sizeof *offsets);
-    for (size_t i = 0; i < n; i++) {
+    return disk_list(l->disk, l->dir, a, &ret_names->at, &ret_names->n);
+}
+
+static int compare_name(const void *name, const void *at)
+{
+    return strcmp(name, *(char *const *)at);
+}
+
+bool log_names_have(const struct log_names *names, const char *name)
+{
+    return names->n && bsearch(name, names->at, names->n, sizeof *names->at, compare_name);
+}
+
+// In their order.
+static int64_t *producer_files(const struct log_names *names, struct arena *a, size_t *ret_n)
+{
+    size_t n_found = 0;
+    int64_t *offsets = arena_array(a, names->n + 1, sizeof *offsets);
+    for (size_t i = 0; i < names->n; i++) {
         char *dot = NULL;
-        int64_t offset = strtoll(names[i], &dot, 10);
-        if (dot == names[i] + 20 && !strcmp(dot, ".producers"))
+        int64_t offset = strtoll(names->at[i], &dot, 10);
+        if (dot == names->at[i] + 20 && !strcmp(dot, ".producers"))
             offsets[n_found++] = offset;
     }
-    *ret_offsets = offsets;
     *ret_n = n_found;
-    return 0;
+    return offsets;
 }
 
 int log_write_producers(struct log *l)
@@ -131,10 +149,11 @@ int log_write_producers(struct log *l)
     int r = log_write_lazily(l, name, &content);
     buf_free(&content);
     struct arena *a = arena_new();
-    int64_t *offsets;
-    size_t n = 0;
+    struct log_names names = {0};
     if (r == 0)
-        r = list_producer_files(l, a, &offsets, &n);
+        r = log_list(l, a, &names);
+    size_t n;
+    int64_t *offsets = producer_files(&names, a, &n);
     for (size_t i = 0; r == 0 && i + LOG_PRODUCER_FILES < n; i++) {
         snprintf(name, sizeof name, "%020" PRId64 ".producers", offsets[i]);
         log_path(l, name, path);
@@ -162,12 +181,13 @@ static int replay_producers(struct log *l, int64_t from)
     return 0;
 }
 
-int log_load_producers(struct log *l)
+int log_load_producers(struct log *l, const struct log_names *names)
 {
     struct arena *a = arena_new();
-    int64_t *offsets, from = l->segments[0]->base;
-    size_t n = 0;
-    int r = list_producer_files(l, a, &offsets, &n);
+    int64_t from = l->segments[0]->base;
+    size_t n;
+    int64_t *offsets = producer_files(names, a, &n);
+    int r = 0;
     while (r == 0 && n > 0) {
         int64_t offset = offsets[--n];
         char name[64], path[SEGMENT_PATH_BYTES];

@@ -20,6 +20,12 @@ _Static_assert(LOG_UNSYNCED_MAX + 2 <= DISK_SYNC_FILES_MAX, "with the active and
 
 #define METADATA_FILE "partition.metadata" // Kafka's
 
+// The names in a log's directory, in bytewise order; in an arena.
+struct log_names {
+    char **at;
+    size_t n;
+};
+
 // What "checkpoint" holds. The active segment is as described, unless the machine went down;
 // offsets below `durable` are there whatever happens.
 struct log_checkpoint {
@@ -53,6 +59,7 @@ struct log {
     uint64_t use_counter;
     int64_t rebuilt; // log_take_rebuilt()
     bool has_epochs_file;
+    struct disk_stat metadata;    // as it was when it was read or written, with our topic id
     struct compaction compaction; // as the file says; zeros: never compacted
     struct cleaning *cleaning;    // owned: a round is under way
     uint64_t clean_cookie;
@@ -108,11 +115,18 @@ MUST_USE int log_batch_read(struct log_batch *b, struct segment *s, const struct
 void log_batch_free(struct log_batch *b);
 
 // log_clean.c. Brings a swap to its end that a crash interrupted, and removes what is left of one
-// that did not come so far; before the segments are listed.
-MUST_USE int log_clean_recover(struct log *l, int64_t log_start, char *ret_text, size_t size);
+// that did not come so far: then the names are others.
+MUST_USE int log_clean_recover(struct log *l, const struct log_names *names, int64_t log_start,
+                               bool *ret_changed, char *ret_text, size_t size);
 // The round under way ends: what was announced is put in place, the rest is dropped. For a clean
 // stop.
 MUST_USE int log_clean_finish(struct log *l);
+
+// log_left.c. What the next start would find; nothing when something is out of the ordinary.
+void log_left_text(const struct log *l, struct buf *out);
+// False, and nothing has happened, when the files are not as they were left, or that was not told.
+bool log_open_as_left(struct log *l, const struct log_open *args);
+int64_t log_end_of(const struct log *l); // from its segments and epochs
 
 // log_repair.c. Before the segments are listed; offsets below durable were there.
 MUST_USE int log_repair(struct log *l, const struct log_open *args, int64_t durable, char *ret_text,
@@ -124,7 +138,9 @@ MUST_USE int log_repair_epochs(struct log *l, const struct log_open *args);
 void log_path(const struct log *l, const char *name, char ret_path[SEGMENT_PATH_BYTES]);
 MUST_USE int log_write_producers(struct log *l);
 // Loads the newest good producer state at or below log end and goes on from there.
-MUST_USE int log_load_producers(struct log *l);
+MUST_USE int log_load_producers(struct log *l, const struct log_names *names);
+MUST_USE int log_list(const struct log *l, struct arena *a, struct log_names *ret_names);
+bool log_names_have(const struct log_names *names, const char *name);
 // Writes a file without making it durable: a crash may leave it missing, empty or torn.
 MUST_USE int log_write_lazily(struct log *l, const char *name, const struct buf *content);
 void text_end_with_crc(struct buf *text); // what text_crc_fits() looks for
@@ -133,6 +149,7 @@ MUST_USE int log_write_metadata(struct log *l, struct disk_file **ret_file);
 // 0 with *ret_is_other, or -errno.
 MUST_USE int log_read_metadata(struct log *l, bool *ret_is_other, bool *ret_is_missing);
 
+#define POINT_FILE "recovery-point"
 // log_checkpoint.c. False when there is none that is whole.
 bool log_read_checkpoint(struct log *l, struct log_checkpoint *ret);
 // Durable: retention removes nothing that is not below it.

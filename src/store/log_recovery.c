@@ -15,8 +15,10 @@ struct opening {
     struct log *l;
     const struct log_open *args;
     struct log_report *report;
-    bool is_new;        // the directory was made just now, or is to be made
-    size_t cut_segment; // the segment to cut; n_segments: none
+    struct arena *arena;
+    struct log_names names; // in the directory, those of segments as they were at first
+    bool is_new;            // the directory was made just now, or is to be made
+    size_t cut_segment;     // the segment to cut; n_segments: none
     uint64_t cut_pos;
     int64_t first_scanned; // base of the first segment that was read
     int64_t durable;       // offsets below were known to be
@@ -205,23 +207,20 @@ static int check_first(struct opening *o)
 static int list_segments(struct opening *o)
 {
     struct log *l = o->l;
-    struct arena *a = arena_new();
-    char **names;
-    size_t n = 0;
-    int r = disk_list(l->disk, l->dir, a, &names, &n);
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        char *dot = NULL;
-        int64_t base = strtoll(names[i], &dot, 10);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < o->names.n; i++) {
+        char *name = o->names.at[i], *dot = NULL, path[SEGMENT_PATH_BYTES];
+        int64_t base = strtoll(name, &dot, 10);
         struct disk_stat st = {0};
-        if (dot != names[i] + 20 || strcmp(dot, ".log") != 0)
+        if (dot != name + 20 || strcmp(dot, ".log") != 0)
             continue;
-        r = disk_stat(l->disk, arena_printf(a, "%s/%s", l->dir, names[i]), &st);
+        log_path(l, name, path);
+        r = disk_stat(l->disk, path, &st);
         struct segment *s = segment_new(l->disk, l->files, l->dir, base, o->args->now_ms);
         s->size = st.size;
         s->modified_ms = st.modified_ms;
         log_add_segment(l, s);
     }
-    arena_free(a);
     if (r < 0)
         return say_io(o, r, "cannot be read");
     for (size_t i = 0; i + 1 < l->n_segments; i++)
@@ -235,7 +234,7 @@ static int list_segments(struct opening *o)
     return make_first(o, 0);
 }
 
-static int64_t end_of(const struct log *l)
+int64_t log_end_of(const struct log *l)
 {
     int64_t end = log_active(l)->end;
     int64_t epoch_start = l->epochs.items[l->epochs.n - 1].start;
@@ -319,14 +318,14 @@ static int open_clean(struct opening *o, const struct log_mark *mark)
     }
     if (r < 0)
         return say_io(o, r, "cannot be opened");
-    l->end = end_of(l);
+    l->end = log_end_of(l);
     if (l->end != mark->end)
         return say(o, -EBADMSG, "%s: ends at offset %" PRId64 ", but was left at %" PRId64, l->dir,
                    l->end, mark->end);
     l->start = mark->start;
     l->synced = l->end;
     l->recovery_point = l->end;
-    return say_io(o, log_load_producers(l), "producer state cannot be read");
+    return say_io(o, log_load_producers(l, &o->names), "producer state cannot be read");
 }
 
 // Looks for whole batches behind a bad place: *ret_records counts theirs.
@@ -571,18 +570,18 @@ static int open_unclean(struct opening *o)
     bool is_empty =
         l->n_segments == 1 && log_active(l)->size == 0 && o->cut_segment == l->n_segments;
     // A new epoch is durable before it is told of, and so is the way to its file.
-    bool needs_names = !is_empty || begins_epoch(o, end_of(l));
+    bool needs_names = !is_empty || begins_epoch(o, log_end_of(l));
     size_t n_before = l->n_segments;
     bool was_durable = o->durable > 0 && o->cut_segment == n_before;
     r = apply_cut(o);
-    l->end = end_of(l);
+    l->end = log_end_of(l);
     l->start = l->segments[0]->base;
     was_durable = was_durable && l->n_segments == n_before && o->durable >= l->end &&
                   o->report->read_bytes == 0;
     l->synced = l->end;
     // Before the checkpoint, which says again what they are.
     if (r == 0 && !disk_is_read_only(l->disk))
-        r = log_load_producers(l);
+        r = log_load_producers(l, &o->names);
     if (r == 0 && needs_names && !was_durable && !disk_is_read_only(l->disk))
         r = settle(o);
     if (r == 0)
@@ -614,7 +613,7 @@ static void read_checkpoint(struct opening *o)
                     o->checkpoint.active.end <= l->epochs.items[l->epochs.n - 1].start;
     l->recovery_point = o->has_checkpoint ? o->checkpoint.durable : 0;
     o->has_checkpoint = o->has_checkpoint && !is_stale;
-    l->durable_point = log_read_durable_point(l);
+    l->durable_point = log_names_have(&o->names, POINT_FILE) ? log_read_durable_point(l) : 0;
     o->is_damaged = l->durable_point < 0;
     o->durable = o->args->synced;
     if (o->durable < l->recovery_point)
@@ -635,18 +634,31 @@ static int64_t gone_upto(const struct opening *o)
     return point > start ? point : start;
 }
 
-static int open_all(struct opening *o)
+static int list_names(struct opening *o)
+{
+    return say_io(o, log_list(o->l, o->arena, &o->names), "cannot be read");
+}
+
+static int look_and_open(struct opening *o)
 {
     struct log *l = o->l;
     int r = dir_open(o);
     bool is_there = !o->is_new || !disk_is_read_only(l->disk);
     if (r == 0 && is_there)
         r = load_epochs(o);
+    if (r == 0 && is_there)
+        r = list_names(o);
+    bool has_changed = false;
     if (r == 0)
-        r = log_clean_recover(l, gone_upto(o), o->report->text, sizeof o->report->text);
+        r = log_clean_recover(l, &o->names, gone_upto(o), &has_changed, o->report->text,
+                              sizeof o->report->text);
+    if (r == 0 && has_changed)
+        r = list_names(o);
     read_checkpoint(o);
     if (r == 0 && o->args->repair) {
         r = log_repair(l, o->args, o->durable, o->report->text, sizeof o->report->text);
+        if (r == 0)
+            r = list_names(o);
         read_checkpoint(o);
     }
     if (r == 0 && is_there)
@@ -656,9 +668,14 @@ static int open_all(struct opening *o)
     bool is_as_left = o->args->was_clean && !o->is_new && !o->args->repair;
     const struct log_mark *mark = is_as_left ? o->args->mark : NULL;
     if (l->n_segments == 0)
-        r = open_nothing(o);
-    else
-        r = mark ? open_clean(o, mark) : open_unclean(o);
+        return open_nothing(o);
+    return mark ? open_clean(o, mark) : open_unclean(o);
+}
+
+static int open_all(struct opening *o)
+{
+    struct log *l = o->l;
+    int r = log_open_as_left(l, o->args) ? 0 : look_and_open(o);
     if (r < 0)
         return r;
     if (o->args->log_start > l->start)
@@ -683,8 +700,9 @@ int log_open(const struct log_open *args, struct log **ret_log, struct log_repor
     l->sync_target = -1;
     l->rebuilt = -1;
     l->producers = producer_state_new();
-    struct opening o = {.l = l, .args = args, .report = report};
+    struct opening o = {.l = l, .args = args, .report = report, .arena = arena_new()};
     int r = open_all(&o);
+    arena_free(o.arena);
     if (r < 0) {
         log_close(l);
         return r;

@@ -74,6 +74,7 @@ struct segment {
     int64_t modified_ms; // last written
     bool was_rebuilt;    // its indexes were not what was written
     bool is_loaded;      // end and timestamps are known
+    bool is_unread;      // of the active one: what was saved of its indexes is not in memory yet
     uint64_t used;       // for closing the one not used longest
 };
 
@@ -91,6 +92,9 @@ MUST_USE int segment_create(struct segment *s);
 // Opens it for reading (sealed) or writing, with its indexes; those that are missing or do not fit
 // are made anew by reading the batches' headers.
 MUST_USE int segment_open(struct segment *s, bool writable, int32_t index_interval_bytes);
+// What is_unread says is missing; where the files do not fit, it is made anew. -EBADMSG: and cannot
+// be. Where it fails all stays as it was.
+MUST_USE int segment_read_indexes(struct segment *s, int32_t index_interval_bytes);
 // Opens the file for writing and nothing else: the caller reads or has the indexes.
 MUST_USE int segment_open_file(struct segment *s, bool writable);
 void segment_shut(struct segment *s);       // drops handle and indexes
@@ -116,6 +120,7 @@ void segment_state_text(const struct segment *s, struct buf *ret_text);
 bool segment_state_parse(const char *text, struct segment_state *ret);
 // The segment is as it was at that state, its first bytes; false when the files do not fit.
 bool segment_use_state(struct segment *s, const struct segment_state *state);
+struct segment_state segment_state_of(const struct segment *s); // as it was saved last
 
 // Reading headers one after the other.
 struct walk {

@@ -133,6 +133,31 @@ static bool read_saved(struct segment *s, const char *suffix, size_t entry_bytes
     return crc32c(0, ret->ptr, ret->len) == saved->crc;
 }
 
+struct segment_state segment_state_of(const struct segment *s)
+{
+    return (struct segment_state){.base = s->base,
+                                  .end = s->end,
+                                  .bytes = s->size,
+                                  .since_index = s->bytes_since_index,
+                                  .first_ms = s->first_timestamp_ms,
+                                  .greatest_ms = s->max_timestamp_ms,
+                                  .greatest_offset = s->max_timestamp_offset,
+                                  .offsets = s->offsets_saved,
+                                  .times = s->times_saved};
+}
+
+static void take_state(struct segment *s, const struct segment_state *state)
+{
+    s->end = state->end;
+    s->bytes_since_index = state->since_index;
+    s->first_timestamp_ms = state->first_ms;
+    s->max_timestamp_ms = state->greatest_ms;
+    s->max_timestamp_offset = state->greatest_offset;
+    s->offsets_saved = state->offsets;
+    s->times_saved = state->times;
+    s->is_loaded = true;
+}
+
 bool segment_use_state(struct segment *s, const struct segment_state *state)
 {
     uint64_t size = s->size;
@@ -150,15 +175,32 @@ bool segment_use_state(struct segment *s, const struct segment_state *state)
         segment_forget_indexes(s);
         return false;
     }
-    s->end = state->end;
-    s->bytes_since_index = state->since_index;
-    s->first_timestamp_ms = state->first_ms;
-    s->max_timestamp_ms = state->greatest_ms;
-    s->max_timestamp_offset = state->greatest_offset;
-    s->offsets_saved = state->offsets;
-    s->times_saved = state->times;
-    s->is_loaded = true;
+    take_state(s, state);
     return true;
+}
+
+int segment_read_indexes(struct segment *s, int32_t index_interval_bytes)
+{
+    const struct segment_state left = segment_state_of(s);
+    CHECK(s->is_unread && s->keeps_indexes && s->n_offsets == 0 && s->n_times == 0);
+    if (segment_use_state(s, &left)) {
+        s->is_unread = false;
+        return 0;
+    }
+    take_state(s, &left);
+    int r = s->file ? 0 : segment_open_file(s, true);
+    if (r < 0)
+        return r;
+    r = segment_rebuild(s, index_interval_bytes);
+    if (r == 0 && s->end != left.end)
+        r = -EBADMSG;
+    s->is_unread = r < 0;
+    s->was_rebuilt = r == 0;
+    if (r < 0) {
+        s->n_offsets = s->n_times = 0;
+        take_state(s, &left);
+    }
+    return r;
 }
 
 int segment_seal_indexes(struct segment *s)

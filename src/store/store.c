@@ -16,6 +16,8 @@
 #define META_MAX_BYTES 4096 // a few lines
 // A line for each log; more than any number of them that can be served.
 #define CLEAN_MAX_BYTES (1u << 30)
+// Of it, what tells of files: of logs beyond that they are looked at.
+#define LEFT_MAX_BYTES (64u << 20)
 // Given back to the disk when there is no other room: what frees space needs some.
 #define SPARE_BYTES (1u << 20)
 #define CRC_LINE_BYTES 14 // the last of our text files
@@ -34,7 +36,9 @@ struct store {
     uint64_t reserve_bytes;
     bool has_space;
     struct map *marks;    // directory name -> struct log_mark, owned
+    struct arena *clean;  // owned: what the marks borrow
     struct buf new_marks; // lines of the next marker
+    size_t left_bytes;    // of them
     uint64_t room_bytes;  // free above the reserve when it was asked last, less what was taken
 };
 
@@ -42,7 +46,7 @@ struct opening {
     const struct store_config *config;
     struct arena *arena;
     struct store *store;
-    bool has_meta, has_journal;
+    bool has_meta;
     struct uuid last_boot_id;
     char *why;
     size_t why_size;
@@ -85,11 +89,12 @@ static int write_text(struct store *s, const char *name, struct buf *text)
     return r;
 }
 
-static int read_text(struct opening *o, const char *name, size_t max, const char **ret_text)
+static int read_text(struct opening *o, const char *name, size_t max, struct arena *a,
+                     const char **ret_text)
 {
-    const char *path = arena_printf(o->arena, "%s/%s", o->store->dir, name);
+    const char *path = arena_printf(a, "%s/%s", o->store->dir, name);
     struct bytes content;
-    int r = disk_read_file(o->store->disk, path, max, o->arena, &content);
+    int r = disk_read_file(o->store->disk, path, max, a, &content);
     if (r < 0)
         return r == -ENOENT ? r : refuse(o, r, "%s: cannot be read: %s", path, strerror(-r));
     *ret_text = (const char *)content.ptr;
@@ -109,7 +114,7 @@ static int read_meta(struct opening *o)
     const char *text;
     int version;
     char cluster[33], boot[33];
-    int r = read_text(o, "meta", META_MAX_BYTES, &text);
+    int r = read_text(o, "meta", META_MAX_BYTES, o->arena, &text);
     if (r < 0)
         return r;
     if (sscanf(text, "tally data directory\nversion %d\n", &version) != 1)
@@ -125,24 +130,31 @@ static int read_meta(struct opening *o)
     return 0;
 }
 
-// "log NAME START END BYTES ALL" each; the crc of the whole was good.
-static void read_marks(struct store *s, const char *text)
+// "log NAME START END BYTES ALL" each, and what begins with a blank is of the log above; the crc of
+// the whole was good. By hand: sscanf() takes longer for a line than a log takes to open.
+static void read_marks(struct store *s, const char *text, int64_t left_before)
 {
     for (const char *at = text, *end; (end = strchr(at, '\n')); at = end + 1) {
-        // One line by itself: sscanf() looks for the end of all it is given.
-        char line[LOG_NAME_MAX + 100], name[LOG_NAME_MAX + 1];
-        struct log_mark m = {0};
-        if ((size_t)(end - at) >= sizeof line)
+        const char *name = at + strlen("log "), *after;
+        if (strncmp(at, "log ", 4) != 0 || !(after = memchr(name, ' ', (size_t)(end - name))) ||
+            after - name > LOG_NAME_MAX)
             continue;
-        memcpy(line, at, (size_t)(end - at));
-        line[end - at] = 0;
-        if (sscanf(line, "log %255s %" SCNd64 " %" SCNd64 " %" SCNu64 " %" SCNu64, name, &m.start,
-                   &m.end, &m.active_bytes, &m.bytes) < 4)
+        char *next;
+        struct log_mark m = {.left_before = left_before};
+        m.start = strtoll(after, &next, 10);
+        m.end = strtoll(next, &next, 10);
+        const char *before = next;
+        m.active_bytes = strtoull(before, &next, 10);
+        if (next == before || next > end)
             continue;
+        if (next < end)
+            m.bytes = strtoull(next, NULL, 10);
+        m.left = left_before && end[1] == ' ' ? end + 1 : NULL;
         struct log_mark *mark = malloc(sizeof *mark);
         CHECK(mark);
         *mark = m;
-        free(map_put(s->marks, (struct bytes){(const uint8_t *)name, strlen(name)}, mark));
+        struct bytes key = {(const uint8_t *)name, (size_t)(after - name)};
+        free(map_put(s->marks, key, mark));
     }
 }
 
@@ -153,6 +165,8 @@ static void forget_marks(struct store *s)
         free(mark);
     map_free(s->marks);
     s->marks = map_new();
+    arena_free(s->clean);
+    s->clean = NULL;
 }
 
 static void name_of(struct str topic, int32_t partition, char ret_name[LOG_NAME_MAX + 1])
@@ -168,28 +182,75 @@ const struct log_mark *store_log_mark(const struct store *s, struct str topic, i
 }
 
 void store_add_log_mark(struct store *s, struct str topic, int32_t partition,
-                        const struct log_mark *mark)
+                        const struct log_mark *mark, const struct buf *left)
 {
     char name[LOG_NAME_MAX + 1];
     name_of(topic, partition, name);
     buf_printf(&s->new_marks, "log %s %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 "\n", name,
                mark->start, mark->end, mark->active_bytes, mark->bytes);
+    if (s->left_bytes + left->len > LEFT_MAX_BYTES)
+        return;
+    s->left_bytes += left->len;
+    buf_add(&s->new_marks, left->ptr, left->len);
 }
 
 static int read_clean(struct opening *o)
 {
     const char *text;
     int64_t position;
-    int r = read_text(o, "clean", CLEAN_MAX_BYTES, &text);
+    struct disk_stat st = {0};
+    // Of a file's bytes and names what was not durable can be gone with the power; and another
+    // machine's clock is another one.
+    bool is_same_boot = o->has_meta && uuid_eq(o->last_boot_id, o->store->boot_id);
+    int r = disk_stat(o->store->disk, arena_printf(o->arena, "%s/clean", o->store->dir), &st);
+    if (r == -ENOENT)
+        return 0;
+    o->store->clean = arena_new();
+    r = read_text(o, "clean", CLEAN_MAX_BYTES, o->store->clean, &text);
     if (r == -ENOENT)
         return 0;
     if (r < 0)
         return r;
-    if (sscanf(text, "clean stop\njournal %" SCNd64, &position) != 1)
+    char head[64] = "";
+    strncat(head, text, sizeof head - 1); // sscanf() looks for the end of all it is given
+    if (sscanf(head, "clean stop\njournal %" SCNd64, &position) != 1)
         return refuse(o, -EBADMSG, "%s/clean: damaged", o->store->dir);
     o->store->start.was_clean = true;
     o->store->start.journal_position = position;
-    read_marks(o->store, text);
+    read_marks(o->store, text, is_same_boot ? st.changed : 0);
+    return 0;
+}
+
+static int is_there(struct opening *o, const char *name, bool *ret_is)
+{
+    struct disk_stat st;
+    const char *path = arena_printf(o->arena, "%s/%s", o->store->dir, name);
+    int r = disk_stat(o->store->disk, path, &st);
+    *ret_is = r == 0;
+    return r == 0 || r == -ENOENT ? 0 : refuse(o, r, "%s: cannot be read: %s", path, strerror(-r));
+}
+
+// Without a meta: what else is there.
+static int look_for_other(struct opening *o)
+{
+    const char *dir = o->store->dir;
+    char **names;
+    size_t n = 0;
+    int r = disk_list(o->store->disk, dir, o->arena, &names, &n);
+    if (r < 0)
+        return refuse(o, r, "%s: cannot be read: %s", dir, strerror(-r));
+    const char *other = NULL;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(names[i], JOURNAL_NAME) && strcmp(names[i], "lock") &&
+            strcmp(names[i], "meta.tmp") && strcmp(names[i], "lost+found"))
+            other = names[i];
+    // A crash in the very first start leaves a lock and an empty journal: still new.
+    if (other)
+        return refuse(o, -ENOTEMPTY,
+                      "%s: holds %s but no meta: not a tally data directory, or half copied", dir,
+                      other);
+    if (disk_is_read_only(o->store->disk))
+        return refuse(o, -ENOENT, "%s: no data directory of tally: it has no meta", dir);
     return 0;
 }
 
@@ -207,31 +268,18 @@ static int look(struct opening *o)
         return refuse(o, r, "%s: %s", dir, strerror(-r));
     if (!st.is_dir)
         return refuse(o, -ENOTDIR, "%s: not a directory", dir);
-    char **names;
-    size_t n = 0;
-    r = disk_list(o->store->disk, dir, o->arena, &names, &n);
+    // Not by a list of the directory: there may be ten thousands in it.
+    bool has_journal = false;
+    r = is_there(o, "meta", &o->has_meta);
+    if (r == 0 && o->has_meta)
+        r = is_there(o, JOURNAL_NAME, &has_journal);
     if (r < 0)
-        return refuse(o, r, "%s: cannot be read: %s", dir, strerror(-r));
-    const char *other = NULL;
-    for (size_t i = 0; i < n; i++) {
-        if (!strcmp(names[i], "meta"))
-            o->has_meta = true;
-        else if (!strcmp(names[i], JOURNAL_NAME))
-            o->has_journal = true;
-        else if (strcmp(names[i], "lock") && strcmp(names[i], "meta.tmp") &&
-                 strcmp(names[i], "lost+found"))
-            other = names[i];
-    }
-    // A crash in the very first start leaves a lock and an empty journal: still new.
-    if (!o->has_meta && other)
-        return refuse(o, -ENOTEMPTY,
-                      "%s: holds %s but no meta: not a tally data directory, or half copied", dir,
-                      other);
-    if (!o->has_meta && disk_is_read_only(o->store->disk))
-        return refuse(o, -ENOENT, "%s: no data directory of tally: it has no meta", dir);
-    if (o->has_meta && !o->has_journal)
+        return r;
+    if (!o->has_meta)
+        return look_for_other(o);
+    if (!has_journal)
         return refuse(o, -ENOENT, "%s: %s is missing: half copied", dir, JOURNAL_NAME);
-    return o->has_meta ? read_meta(o) : 0;
+    return read_meta(o);
 }
 
 static int take(struct opening *o)
@@ -252,17 +300,13 @@ static int take(struct opening *o)
     if (r < 0)
         return refuse(o, r, "%s: not %s: %s", s->dir,
                       disk_is_read_only(s->disk) ? "readable" : "writable", strerror(-r));
-    // Only now nobody else changes it.
-    if (o->has_meta)
-        r = read_meta(o);
-    if (r == 0 && o->has_meta)
-        r = read_clean(o);
-    if (r < 0)
-        return r;
     r = disk_boot_id(s->disk, &s->boot_id);
     if (r < 0)
         return refuse(o, r, "boot id cannot be read: %s", strerror(-r));
-    return 0;
+    // Only now nobody else changes it.
+    if (o->has_meta)
+        r = read_meta(o);
+    return r == 0 && o->has_meta ? read_clean(o) : r;
 }
 
 int store_open(const struct store_config *config, struct store **ret_store,
@@ -373,12 +417,37 @@ void store_close(struct store *s)
     free(s);
 }
 
-int store_close_clean(struct store *s, uint64_t journal_position)
+// What tells of files is most of the marker, and only saves time.
+static void drop_left(struct buf *marks)
+{
+    size_t kept = 0;
+    for (size_t at = 0, n; at < marks->len; at += n) {
+        const uint8_t *line = marks->ptr + at, *end = memchr(line, '\n', marks->len - at);
+        CHECK(end);
+        n = (size_t)(end + 1 - line);
+        if (*line == ' ')
+            continue;
+        memmove(marks->ptr + kept, line, n);
+        kept += n;
+    }
+    marks->len = kept;
+}
+
+static int write_clean(struct store *s, uint64_t journal_position)
 {
     struct buf text = {0};
     buf_printf(&text, "clean stop\njournal %" PRIu64 "\n", journal_position);
     buf_add(&text, s->new_marks.ptr, s->new_marks.len);
-    int r = write_text(s, "clean", &text);
+    return write_text(s, "clean", &text);
+}
+
+int store_close_clean(struct store *s, uint64_t journal_position)
+{
+    int r = write_clean(s, journal_position);
+    if (r == -ENOSPC && s->left_bytes > 0) {
+        drop_left(&s->new_marks);
+        r = write_clean(s, journal_position);
+    }
     store_close(s);
     return r;
 }

@@ -44,9 +44,11 @@ MUST_USE int store_ready(struct store *s);
 void store_close(struct store *s); // as a crash; NULL is fine
 // How the last clean stop left a log; NULL: it does not say, or the stop was not clean.
 const struct log_mark *store_log_mark(const struct store *s, struct str topic, int32_t partition);
-// For the next start: how a log is left. Goes with the marker.
+// For the next start: how a log is left, and the text that log_close_left() adds. Goes with the
+// marker.
+struct buf;
 void store_add_log_mark(struct store *s, struct str topic, int32_t partition,
-                        const struct log_mark *mark);
+                        const struct log_mark *mark, const struct buf *left);
 // After journal and logs are synced and closed: writes the clean marker, releases the lock.
 MUST_USE int store_close_clean(struct store *s, uint64_t journal_position);
 

@@ -55,7 +55,7 @@ def produce(s, value=b"kept", acks=-1, time=1000, topic=b"t"):
     body += struct.pack(">iii", 1, 0, len(records)) + records
     s.sendall(frame(0, 3, body))
     answer = receive(s)
-    return struct.unpack_from(">h", answer, 4 + 4 + 3 + 4 + 4)[0]
+    return struct.unpack_from(">h", answer, 4 + 4 + 2 + len(topic) + 4 + 4)[0]
 
 
 @contextlib.contextmanager
