@@ -19,7 +19,7 @@ struct column {
 // Rows of one statement: what a statement costs beside its rows is shared by as many. In SQLite
 // more gain nothing, and these many divide the usual sizes of a batch.
 #define ROWS_AT_ONCE 10
-#define MAX_VALUES 1000 // parameters that libtally takes; one row has MAPPING_MAX_COLUMNS at most
+#define MAX_VALUES 999 // parameters that every SQLite takes; one row has fewer
 #define SINGLE_ROWS 1000
 
 struct target {
@@ -37,7 +37,7 @@ struct mapping {
     struct target *targets;                // one a topic
     struct fields *fields[ROWS_AT_ONCE];   // takers of values out of records
     struct tally_value values[MAX_VALUES]; // of one statement
-    size_t n_single; // so many records come with a statement each, to find which of them is unfit
+    size_t n_single; // so many records come with a statement each, to find which is refused
 };
 
 static bool refuse(char why[MAPPING_WHY_MAX], const char *format, ...)
@@ -305,6 +305,38 @@ static int describe(struct mapping *m, struct target *t, struct tally_tx *tx,
     return result;
 }
 
+static int on_noticed(void *user, const struct tally_value *columns, size_t n_columns,
+                      struct tally_error *error)
+{
+    (void)columns;
+    (void)n_columns;
+    (void)error;
+    *(bool *)user = true;
+    return 0;
+}
+
+// Whether something in PostgreSQL could tell rows of one statement from rows with one each: a
+// trigger, a rule, a reference to a row that comes later, and whatever a view hides. SQLite does
+// all it does row by row.
+static int notices_statements(const struct target *t, struct tally_tx *tx, bool *ret_notices,
+                              struct tally_error *error)
+{
+    static const char sql[] =
+        "WITH RECURSIVE parts(part) AS (SELECT to_regclass($1::text)::oid UNION"
+        "  SELECT i.inhrelid FROM pg_inherits i JOIN parts ON i.inhparent = part) "
+        "SELECT 1 FROM parts JOIN pg_class c ON c.oid = part WHERE c.relkind NOT IN ('r', 'p')"
+        "  OR EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = part AND NOT tgisinternal"
+        "    AND (tgtype & 4) <> 0)"                                                     // INSERT
+        "  OR EXISTS (SELECT 1 FROM pg_rewrite WHERE ev_class = part AND ev_type = '3')" // INSERT
+        "  OR EXISTS (SELECT 1 FROM pg_constraint WHERE conrelid = part AND contype = 'f'"
+        "    AND confrelid IN (SELECT part FROM parts)) LIMIT 1";
+    struct tally_value table = tally_text(t->table);
+    *ret_notices = false;
+    if (tally_tx_database(tx) != TALLY_POSTGRES)
+        return 0;
+    return tally_tx_query(tx, sql, &table, 1, on_noticed, ret_notices, error);
+}
+
 static char *make_insert(const struct target *t, size_t rows)
 {
     struct buf b = {0};
@@ -339,8 +371,11 @@ int mapping_setup(void *mapping, struct tally_tx *tx, struct tally_error *error)
     for (size_t i = 0; i < m->o.n_topics; i++) {
         struct target *t = &m->targets[i];
         int result = m->o.creates ? create(m, t, tx, error) : 0;
+        bool is_noticed = false;
         if (result == 0)
             result = describe(m, t, tx, error);
+        if (result == 0)
+            result = notices_statements(t, tx, &is_noticed, error);
         if (result < 0)
             return result;
         if (t->n_columns > MAPPING_MAX_COLUMNS)
@@ -350,7 +385,7 @@ int mapping_setup(void *mapping, struct tally_tx *tx, struct tally_error *error)
             t->columns[c].want = wanted(&t->columns[c], tally_tx_database(tx));
         free(t->insert); // the setup may be repeated after a lost connection
         free(t->insert_many);
-        t->rows = t->n_columns * ROWS_AT_ONCE <= MAX_VALUES ? ROWS_AT_ONCE : 1;
+        t->rows = t->n_columns * ROWS_AT_ONCE <= MAX_VALUES && !is_noticed ? ROWS_AT_ONCE : 1;
         t->insert = make_insert(t, 1);
         t->insert_many = make_insert(t, t->rows);
     }
@@ -410,6 +445,13 @@ static int store_rows(struct mapping *m, const struct target *t, const struct ta
     return result;
 }
 
+// What many rows at once are refused for, as by a limit of a statement's time: each may fit by
+// itself, and only its own statement's error is its own.
+static bool may_fit_singly(int result)
+{
+    return result == TALLY_UNFIT || result == TALLY_AGAIN || result == TALLY_SQL;
+}
+
 int mapping_store(void *mapping, const struct tally_record *records, size_t n, struct tally_tx *tx,
                   size_t *ret_bad, struct tally_error *error)
 {
@@ -420,10 +462,12 @@ int mapping_store(void *mapping, const struct tally_record *records, size_t n, s
         m->n_single -= m->n_single > 0;
         size_t bad = rows;
         int result = store_rows(m, t, &records[at], rows, tx, &bad, error);
-        if (result == TALLY_UNFIT && bad < rows)
+        if (result == TALLY_UNFIT && bad < rows) {
             *ret_bad = at + bad;
-        else if (result == TALLY_UNFIT)
-            m->n_single = SINGLE_ROWS; // they come again, and then one of them is named
+        } else if (rows > 1 && may_fit_singly(result)) {
+            m->n_single = SINGLE_ROWS; // they come again
+            return tally_error_set(error, TALLY_UNFIT, "%zu rows were refused together", rows);
+        }
         if (result < 0)
             return result;
     }

@@ -498,6 +498,60 @@ def test_dead_letters_among_many(p):
         assert list(log.values()) == [b"bad %d" % o for o in sorted(unfit)], log
 
 
+def test_what_many_rows_at_once_are_refused_for(p):
+    """As by a limit of a statement's time. Each row by itself is fine, and there are more of them
+    than come by themselves before many are tried again."""
+    n = 2500
+    for state in "57014", "0A000", "23514":
+        t = p.topic(*map(str, range(n)))
+        p.postgres.query(
+            f"""CREATE FUNCTION {t}_alone() RETURNS bool AS $$ BEGIN
+            IF current_setting('alone.at', true) = statement_timestamp()::text THEN
+                RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'not alone';
+            END IF;
+            PERFORM set_config('alone.at', statement_timestamp()::text, true);
+            RETURN true; END $$ LANGUAGE plpgsql""")
+        p.postgres.query(f"CREATE TABLE {t} (o BIGINT CHECK ({t}_alone()))")
+        done = p.consume(t, "--group", "g", "--into", p.postgres.url(), "--map", "o=@offset",
+                         "--batch", f"{n}")
+        says(done.stdout, f"{n} records stored")
+        assert p.postgres.query(f"SELECT o FROM {t} ORDER BY o") == [(o,) for o in range(n)]
+
+
+def test_what_tells_rows_of_one_statement_apart(p):
+    """Triggers, rules and references see one row after the other, however many come at once."""
+    n, into = 40, p.postgres.url()
+
+    def consume(make, *values):
+        t, dead = p.topic(*values), p.topic()
+        p.postgres.query(re.sub(r"\bT(?=\b|_)", t, make))
+        p.consume(t, "--group", "g", "--into", into, "--format", "csv", "--dead-letter", dead)
+        return t, list(world.log_of(p.broker.address, dead).values())
+
+    trigger = """CREATE TABLE T_log (seen BIGINT, nth SERIAL);
+        CREATE FUNCTION T_see() RETURNS trigger AS $$ BEGIN
+            INSERT INTO T_log SELECT count(*) FROM T; RETURN NULL; END $$ LANGUAGE plpgsql;"""
+    for made in (
+            "CREATE TABLE T (v INT); CREATE TRIGGER see AFTER INSERT ON T FOR EACH ROW",
+            "CREATE TABLE T (v INT); CREATE TRIGGER see AFTER INSERT ON T FOR EACH STATEMENT",
+            "CREATE TABLE T (v INT) PARTITION BY LIST (v); CREATE TABLE T_all PARTITION OF T"
+            " DEFAULT; CREATE TRIGGER see AFTER INSERT ON T_all FOR EACH ROW",
+            "CREATE TABLE T_all (v INT); CREATE VIEW T AS SELECT * FROM T_all;"
+            " CREATE TRIGGER see AFTER INSERT ON T_all FOR EACH ROW"):
+        t, dead = consume(f"{trigger} {made} EXECUTE FUNCTION T_see()", *map(str, range(n)))
+        assert p.postgres.query(f"SELECT seen FROM {t}_log ORDER BY nth") == [
+            (i + 1,) for i in range(n)], made
+        assert not dead, dead
+    t, dead = consume("CREATE TABLE T (v INT); CREATE RULE once AS ON INSERT TO T WHERE EXISTS"
+                      " (SELECT 1 FROM T old WHERE old.v = NEW.v) DO INSTEAD NOTHING",
+                      *(str(i // 2) for i in range(n)))
+    assert p.postgres.query(f"SELECT v FROM {t} ORDER BY v") == [(i,) for i in range(n // 2)]
+    t, dead = consume("CREATE TABLE T (v INT PRIMARY KEY, up INT REFERENCES T)",
+                      *(f"{i},{i + (i == 24)}" for i in range(n)))
+    assert dead == [b"24,25"], dead
+    assert p.postgres.query(f"SELECT count(*) FROM {t}") == [(n - 1,)]
+
+
 def check_disk_full(p, database, into, said_of_it, is_full, environment):
     t = p.topic(*[b"x" * 20000] * 20)
     child = subprocess.Popen([world.ROOT / "build/tally", "consume", t, "--group", "g", "--into",
