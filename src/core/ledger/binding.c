@@ -32,7 +32,7 @@ struct feed *get_feed(struct conn *c, struct tp *tp)
     CHECK(f);
     f->conn = c;
     f->tp = tp;
-    f->position = f->listed = f->first_p = f->repeat_k = -1;
+    f->position = f->listed[0] = f->listed[1] = f->first_p = f->repeat_k = -1;
     struct feed_key k = {tp->topic->id, tp->partition};
     map_put(c->feeds, key_of(&k), f);
     tp->feeds = more(tp->feeds, tp->n_feeds, sizeof(struct feed *));
@@ -151,14 +151,25 @@ static bool may_be_ended(struct ledger *l, const struct gp *gp, const struct con
     return false;
 }
 
+bool feed_was_told(const struct feed *f, int64_t p)
+{
+    return f->listed[0] == p || f->listed[1] == p;
+}
+
+static void feed_told(struct feed *f, int64_t offset)
+{
+    f->listed[1] = f->listed[0];
+    f->listed[0] = offset;
+}
+
 // ListOffsets may have been asked on another connection of the same client.
 static void borrow_listed(struct feed *f, int64_t p)
 {
-    for (size_t i = 0; i < f->tp->n_feeds && f->listed != p; i++) {
+    for (size_t i = 0; i < f->tp->n_feeds && !feed_was_told(f, p); i++) {
         const struct feed *other = f->tp->feeds[i];
-        if (other->listed != p || !same_identity(&other->conn->who, &f->conn->who))
+        if (!feed_was_told(other, p) || !same_identity(&other->conn->who, &f->conn->who))
             continue;
-        f->listed = p;
+        feed_told(f, p);
         f->out_of_range = f->out_of_range || other->out_of_range;
     }
 }
@@ -167,7 +178,7 @@ static void borrow_listed(struct feed *f, int64_t p)
 static bool is_start(const struct gp *gp, const struct feed *f, int64_t p)
 {
     return gp->asked == p ||
-           (f->listed == p && (gp->asked == -1 || gp->asked == -3 || f->out_of_range));
+           (feed_was_told(f, p) && (gp->asked == -1 || gp->asked == -3 || f->out_of_range));
 }
 
 static bool explained(const struct gp *gp, const struct spell *s, const struct feed *f, int64_t p)
@@ -624,7 +635,10 @@ void ledger_position(struct ledger *l, struct ledger_time t, uint64_t conn, stru
     struct spell *s = f->kind == FEED_BOUND ? find_spell(f->gp, f->spell) : NULL;
     if (s) {
         same_again(f, s, position);
+        if (s->first_p < 0)
+            borrow_listed(f, position);
         spell_position(f->gp, s, f, position);
+        f->out_of_range = false; // it led here, and nowhere else
     } else if (f->kind == FEED_LATE) {
         late_position(f, position);
     }
@@ -707,7 +721,7 @@ void ledger_list_offsets(struct ledger *l, struct ledger_time t, uint64_t conn,
     struct conn *c = find_conn(l, conn);
     struct tp *tp = c ? get_tp(l, topic_id, partition) : NULL;
     if (tp && offset >= 0)
-        get_feed(c, tp)->listed = offset;
+        feed_told(get_feed(c, tp), offset);
 }
 
 void ledger_out_of_range(struct ledger *l, struct ledger_time t, uint64_t conn,

@@ -225,7 +225,7 @@ struct feed {
     int64_t first_p; // of what is kept
     uint64_t position_ms;
     uint64_t first_ms;
-    int64_t listed; // ListOffsets' last answer; -1
+    int64_t listed[2]; // ListOffsets' last answers: some clients ask for both ends; -1
     bool out_of_range;
     struct ledger_range kept[KEPT_MAX];
     size_t n_kept;
@@ -438,6 +438,7 @@ enum cause spell_start_cause(const struct spell *s); // of its beginning elsewhe
 void feed_resolve(struct ledger *l, struct feed *f, int64_t p);
 struct feed *find_feed(const struct conn *c, const struct tp *tp);
 struct feed *get_feed(struct conn *c, struct tp *tp);
+bool feed_was_told(const struct feed *f, int64_t p); // by ListOffsets
 void feed_free(struct feed *f);
 bool manual_bind(struct gp *gp, const struct ledger_commit *c);
 // What this identity was sent and nobody is known to have may be the group's, and so may [from, K)

@@ -248,11 +248,11 @@ static enum spell_start start_listed(const struct gp *gp)
 static enum spell_start start_of(const struct gp *gp, const struct feed *f, int64_t p)
 {
     int64_t sent = gp->first < 0 ? -1 : runs_sent_end(gp);
-    if (f->listed == p && f->out_of_range)
+    if (feed_was_told(f, p) && f->out_of_range)
         return START_LISTED_RANGE;
     if (gp->asked == p)
         return START_OFFSET_FETCH;
-    if (f->listed == p)
+    if (feed_was_told(f, p))
         return start_listed(gp);
     if (gp->k >= 0 && !gp->k_external && p >= gp->k && p <= (sent > gp->k ? sent : gp->k))
         return START_OFFSET_FETCH;
