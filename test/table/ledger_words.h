@@ -218,7 +218,9 @@ static struct ledger *fresh(struct run *r)
 
 static void do_topic(struct run *r)
 {
-    ledger_topic_created(r->l, r->t, topic_id(word(r, 1)), sw(r, 1), (int32_t)num(r, 2));
+    const char *name = option(r, "name");
+    ledger_topic_created(r->l, r->t, topic_id(word(r, 1)), name ? str_from(name) : sw(r, 1),
+                         (int32_t)num(r, 2));
 }
 
 static void do_partitions(struct run *r)

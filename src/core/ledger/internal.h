@@ -66,6 +66,7 @@ enum spell_start {
     START_LISTED_RANGE, // ListOffsets, after OFFSET_OUT_OF_RANGE
     START_EXTERNAL,     // nothing we know of gave it
     START_SOUGHT,       // ListOffsets, though there was an offset: the application's own wish
+    START_CARRIED,      // where it was in the topic of that name that was deleted
 };
 
 enum spell_life {
@@ -387,6 +388,7 @@ struct group *get_group(struct ledger *l, struct str name);
 void group_forget(struct ledger *l, struct group *g); // unless there is something to tell of it
 void topic_forget(struct ledger *l, struct topic *t);
 struct topic *get_topic(struct ledger *l, struct uuid id);
+bool topic_was(const struct topic *former, const struct topic *t); // deleted, of the same name
 struct tp *find_tp(const struct ledger *l, struct uuid id, int32_t partition);
 struct tp *get_tp(struct ledger *l, struct uuid id, int32_t partition);
 struct gp *find_gp(const struct group *g, const struct tp *tp);
@@ -431,7 +433,7 @@ void spell_free(struct spell *s);
 struct spell *spell_add(struct gp *gp);
 void gp_first(struct gp *gp, int64_t at);
 enum ledger_certainty spell_delivery(const struct spell *s, int64_t from, int64_t to);
-bool spell_was_reset(const struct spell *s);         // it began where ListOffsets said
+bool spell_was_reset(const struct spell *s); // it began where the log or a former topic said
 enum cause spell_start_cause(const struct spell *s); // of its beginning elsewhere than at K
 
 // binding.c

@@ -287,9 +287,10 @@ static void passed(struct gp *gp, const struct spell *by, enum ledger_class clas
     if (!in)
         return;
     bool added = cause == CAUSE_RESET_NO_OFFSET && gp->tp->added;
-    in->v.trigger = cause == CAUSE_OFFSETS_ALTERED ? LEDGER_TRIGGER_ADMIN
-                    : added                        ? LEDGER_TRIGGER_PARTITIONS_ADDED
-                                                   : LEDGER_TRIGGER_UNKNOWN;
+    in->v.trigger = cause == CAUSE_OFFSETS_ALTERED     ? LEDGER_TRIGGER_ADMIN
+                    : added                            ? LEDGER_TRIGGER_PARTITIONS_ADDED
+                    : by && by->start == START_CARRIED ? LEDGER_TRIGGER_TOPIC_DELETED
+                                                       : LEDGER_TRIGGER_UNKNOWN;
     in->v.rebalance = by ? by->rebalance : 0;
     in->v.attribution = by ? by->attribution : LEDGER_POSSIBLE;
     in->v.certainty = class == LEDGER_RISK ? LEDGER_LIKELY : LEDGER_CERTAIN;
@@ -302,7 +303,10 @@ static void passed(struct gp *gp, const struct spell *by, enum ledger_class clas
                        (long long)by->first_p,
                        by->start == START_LISTED         ? ": no offset, ListOffsets gave it"
                        : by->start == START_LISTED_RANGE ? ": out of range, ListOffsets gave it"
-                                                         : "");
+                       : by->start == START_SOUGHT       ? ": ListOffsets gave it, beside an offset"
+                       : by->start == START_CARRIED
+                           ? ": where it was in the topic of that name that was deleted"
+                           : "");
     if (c)
         incident_prove(in, "OffsetCommit", now, "of %lld by client %.*s at %.*s",
                        (long long)c->offset, STR_FMT(c->who.client_id), STR_FMT(c->who.host));

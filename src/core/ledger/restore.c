@@ -233,7 +233,7 @@ static void spell_fill(struct gp *gp, struct spell *s,
                                      keep(r->software)};
     s->principal = keep(r->principal);
     s->life = (enum spell_life)within(r->life, SPELL_ENDED + 1);
-    s->start = (enum spell_start)within(r->start, START_SOUGHT + 1);
+    s->start = (enum spell_start)within(r->start, START_CARRIED + 1);
     s->manual = r->manual;
     s->orderly = r->orderly;
     s->final_commit = r->final_commit;

@@ -226,14 +226,15 @@ void spell_unsend(struct gp *gp, struct spell *s, int64_t from, int64_t to)
 
 bool spell_was_reset(const struct spell *s)
 {
-    return s->start == START_LISTED || s->start == START_LISTED_RANGE || s->start == START_SOUGHT;
+    return s->start == START_LISTED || s->start == START_LISTED_RANGE || s->start == START_SOUGHT ||
+           s->start == START_CARRIED;
 }
 
 enum cause spell_start_cause(const struct spell *s)
 {
-    return s->start == START_LISTED_RANGE ? CAUSE_RESET_OUT_OF_RANGE
-           : s->start == START_LISTED     ? CAUSE_RESET_NO_OFFSET
-                                          : CAUSE_POSITION_MOVED;
+    if (s->start == START_LISTED_RANGE || s->start == START_CARRIED)
+        return CAUSE_RESET_OUT_OF_RANGE;
+    return s->start == START_LISTED ? CAUSE_RESET_NO_OFFSET : CAUSE_POSITION_MOVED;
 }
 
 // Some clients look up the log's ends before they fetch, and are told nothing out of range.
@@ -259,11 +260,12 @@ static enum spell_start start_of(const struct gp *gp, const struct feed *f, int6
     return START_EXTERNAL;
 }
 
+// A topic made again is no other to the group.
 static bool group_saw_topic_before(struct gp *gp)
 {
     struct group *g = gp->group;
     for (size_t i = 0; i < g->n_seen; i++)
-        if (g->seen[i].topic == gp->tp->topic)
+        if (g->seen[i].topic == gp->tp->topic || topic_was(g->seen[i].topic, gp->tp->topic))
             return gp->tp->created_wall_ms > g->seen[i].wall_ms;
     g->seen = more(g->seen, g->n_seen, sizeof *g->seen);
     g->seen[g->n_seen++] = (struct topic_seen){gp->tp->topic, g->l->now.wall_ms};
@@ -294,8 +296,11 @@ static void spell_rewound(const struct gp *gp, struct spell *s, int64_t p)
 
 static void spell_starts(struct gp *gp, struct spell *s, const struct feed *f, int64_t p)
 {
+    bool is_carried = s->start == START_CARRIED;
     s->first_p = p;
     s->start = start_of(gp, f, p);
+    if (is_carried && s->start == START_EXTERNAL)
+        s->start = START_CARRIED;
     if (gp->first < 0)
         gp_first(gp, p);
     bool own_k = gp->k >= 0 && !gp->k_external;

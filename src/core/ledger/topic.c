@@ -3,6 +3,40 @@
 #include "core/ledger/internal.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+bool topic_was(const struct topic *former, const struct topic *t)
+{
+    return former != t && former->deleted && former->name.len > 0 && str_eq(former->name, t->name);
+}
+
+// Who held a partition of the former topic when it was deleted, and holds it still: assignments go
+// by name.
+static struct spell *spell_outlived(const struct gp *gp)
+{
+    for (size_t i = gp->n_spells; i-- > 0;) {
+        struct spell *s = gp->spells[i];
+        if (s->end_trigger == LEDGER_TRIGGER_TOPIC_DELETED && s->member && s->member->live &&
+            s->member->in_generation && s->mark == gp->group->generation)
+            return s;
+    }
+    return NULL;
+}
+
+// Nothing need tell the members that the topic was made again: they fetch on from where they were.
+static void carry_over(const struct topic *former, struct topic *t)
+{
+    for (int32_t i = 0; i < former->n_tps && i < t->n_tps; i++)
+        for (size_t j = 0; j < former->tps[i]->n_gps; j++) {
+            const struct spell *was = spell_outlived(former->tps[i]->gps[j]);
+            struct gp *gp = was ? get_gp(former->tps[i]->gps[j]->group, t->tps[i]) : NULL;
+            if (!gp || open_spell(gp))
+                continue;
+            struct spell *s = spell_begin(gp, was->member);
+            s->mark = was->mark;
+            s->start = START_CARRIED;
+        }
+}
 
 void ledger_topic_created(struct ledger *l, struct ledger_time t, struct uuid topic_id,
                           struct str name, int32_t partitions)
@@ -13,6 +47,10 @@ void ledger_topic_created(struct ledger *l, struct ledger_time t, struct uuid to
     topic->name = keep(name);
     if (partitions > 0)
         get_tp(l, topic_id, partitions - 1);
+    void *item;
+    for (size_t it = 0; map_next(l->topics, &it, NULL, &item);)
+        if (topic_was(item, topic))
+            carry_over(item, topic);
 }
 
 void ledger_partitions_added(struct ledger *l, struct ledger_time t, struct uuid topic_id,
@@ -27,6 +65,27 @@ void ledger_partitions_added(struct ledger *l, struct ledger_time t, struct uuid
         topic->tps[i]->added = true;
 }
 
+// Accounting stops when the group has neither members nor offsets: it may as well be another then.
+static bool goes_on(const struct group *g)
+{
+    bool goes_on = false;
+    for (size_t i = 0; i < g->n_members; i++)
+        goes_on = goes_on || g->members[i]->live;
+    for (size_t i = 0; i < g->n_gps; i++)
+        goes_on = goes_on || (g->gps[i]->k >= 0 && !g->gps[i]->tp->topic->deleted);
+    return goes_on;
+}
+
+static void forget_seen(struct group *g, const struct topic *t)
+{
+    for (size_t i = 0; i < g->n_seen; i++)
+        if (g->seen[i].topic == t || topic_was(g->seen[i].topic, t)) {
+            g->n_seen--;
+            memmove(g->seen + i, g->seen + i + 1, (g->n_seen - i) * sizeof *g->seen);
+            return;
+        }
+}
+
 void ledger_topic_deleted(struct ledger *l, struct ledger_time t, struct uuid topic_id)
 {
     l->now = t;
@@ -37,11 +96,14 @@ void ledger_topic_deleted(struct ledger *l, struct ledger_time t, struct uuid to
         struct ledger_range log = {0, 0};
         if (l->logs.bounds && l->logs.bounds(l->logs.ctx, topic_id, i, &log))
             ledger_trimmed(l, t, topic_id, i, log.to, LEDGER_TRIM_DELETE_RECORDS);
-        for (size_t j = 0; j < tp->n_gps; j++)
+        for (size_t j = 0; j < tp->n_gps; j++) {
             for (size_t k = 0; k < tp->gps[j]->n_spells; k++)
                 if (tp->gps[j]->spells[k]->life != SPELL_ENDED)
                     spell_end(tp->gps[j], tp->gps[j]->spells[k], LEDGER_TRIGGER_TOPIC_DELETED,
                               true);
+            if (!goes_on(tp->gps[j]->group))
+                forget_seen(tp->gps[j]->group, topic);
+        }
     }
     topic_forget(l, topic);
 }
