@@ -8,7 +8,11 @@ writes down every record it has worked on. Then the ledger's word is held agains
   - members that an incident names for certain are those that worked on its records
   - the states add up
 
-usage: churn.py [TALLY] [--seconds N] [--seed N] [--runs N] [--keep]
+usage: churn.py [TALLY] [--seconds N] [--seed N] [--runs N] [--keep DIR] [--trace]
+
+A run that fails leaves everything in DIR/churn-SEED-... (build/churn without --keep): the data
+directory, the broker's log, the members' books, the report, and what was done when. --trace logs
+every request: what a member asked for and got.
 """
 import argparse
 import collections
@@ -17,6 +21,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +92,7 @@ class Storm:
         self.args, self.top, self.dice = args, pathlib.Path(top), random.Random(seed)
         self.away = random.Random(f"away {seed}")
         self.log = open(self.top / "broker.log", "ab")
+        self.began_ns = time.time_ns()
         self.address = "127.0.0.1:0"
         self.start_broker()
         self.restarts = self.dice.choice(["none", "none", "none", "stop", "kill"])
@@ -104,6 +110,7 @@ class Storm:
             [self.args.tally, "serve", "--listen", self.address, "--data", str(self.top / "data"),
              "--set", "group.initial.rebalance.delay.ms=100",
              "--set", "group.min.session.timeout.ms=1000",
+             *(["--trace"] if self.args.trace else []),
              *os.environ.get("SERVE_OPTIONS", "").split()],
             stdout=subprocess.PIPE, stderr=self.log)
         line = self.broker.stdout.readline().decode()
@@ -114,7 +121,8 @@ class Storm:
     def restart_broker(self):
         self.was_killed = self.was_killed or self.restarts == "kill"
         self.broker.send_signal(signal.SIGKILL if self.restarts == "kill" else signal.SIGTERM)
-        self.broker.wait(PATIENCE_S)
+        status = self.broker.wait(PATIENCE_S)
+        assert self.restarts == "kill" or status == 0, f"the broker ended with {status}"
         # About as long as a session: some connections come back before their client has given its
         # part up, and others after, under a new id.
         time.sleep(self.away.choice([0, self.away.uniform(0.4, 1.1) * SESSION_MS / 1000]))
@@ -267,6 +275,7 @@ class Storm:
 class Trial:
     def __init__(self, storm, plan, group):
         self.plan, self.group, self.faults = plan, group, []
+        self.storm = storm
         self.counts = collections.Counter()
         self.worked = collections.defaultdict(list)  # (partition, offset) -> [(time, member)]
         for m in storm.members:
@@ -279,6 +288,18 @@ class Trial:
 
     def fault(self, text):
         self.faults.append(f"{self.plan.name} {text}")
+
+    def seconds(self, at_ns):
+        return f"{(at_ns - self.storm.began_ns) / 1e9:.3f}"
+
+    def story(self, partition, offsets):
+        """Who worked on them when, of each stretch the first; and when the broker was away."""
+        first = [o for o in offsets if o - 1 not in set(offsets)][:4]
+        told = [f"{o} by " + ", ".join(f"{m.name} at {self.seconds(at)} s" for at, m in
+                                       sorted(self.worked[partition, o], key=lambda x: x[0]))
+                for o in first]
+        stops = [self.seconds(at * 1e9) for at, who, _ in self.storm.doings if who == "broker"]
+        return f"{'; '.join(told)}; broker {self.storm.restarts} at {' '.join(stops)} s"
 
     def around(self, partition, offset, classes):
         return [i for i in self.incidents[partition]
@@ -318,7 +339,8 @@ class Trial:
                 silent.append(offset)
         # A broker that is killed forgets what it sent since the last save, and knows that.
         if silent and not self.was_killed:
-            self.fault(f"{p}: worked on twice and not said: {spans(silent)}")
+            self.fault(f"{p}: worked on twice and not said: {spans(silent)} "
+                       f"({self.story(p, silent)})")
 
     def check_names(self):
         """Whom an incident names must have had something of it."""
@@ -400,10 +422,11 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--runs", type=int, default=1)
     p.add_argument("--keep", help="a directory for what failed runs leave behind")
+    p.add_argument("--trace", action="store_true")
     args = p.parse_args()
     failed = 0
     for seed in range(args.seed, args.seed + args.runs):
-        top = tempfile.mkdtemp(prefix=f"churn-{seed}-", dir=args.keep)
+        top = tempfile.mkdtemp(prefix=f"churn-{seed}-")
         faults, counts, storm = one_run(args, seed, top)
         failed += bool(faults)
         print(f"seed {seed}: {counts['records']} records, {counts['repeated']} worked on twice, "
@@ -412,8 +435,13 @@ def main():
               f"{'; '.join(p.about for p in storm.plans)}", flush=True)
         for f in faults:
             print(f"  FAILED {f}", flush=True)
-        if not (faults and args.keep):
-            subprocess.run(["rm", "-rf", top], check=True)
+        if faults:
+            keep = pathlib.Path(args.keep or ROOT / "build/churn")
+            keep.mkdir(parents=True, exist_ok=True)
+            kept = shutil.move(top, keep / pathlib.Path(top).name)
+            print(f"  kept in {kept}", flush=True)
+        else:
+            shutil.rmtree(top)
     print(f"churn: {args.runs - failed} passed, {failed} failed")
     return 1 if failed else 0
 

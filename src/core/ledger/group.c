@@ -108,13 +108,15 @@ static void end_departed(struct gp *gp)
 {
     for (size_t i = 0; i < gp->n_spells; i++) {
         struct spell *s = gp->spells[i];
-        if (s->life == SPELL_ENDED || s->manual)
+        if (s->manual)
             continue;
         if (!s->member || !s->member->in_generation) {
-            spell_end(gp, s, trigger_now(gp->group), false);
+            if (s->life != SPELL_ENDED)
+                spell_end(gp, s, trigger_now(gp->group), false);
             s->mark = -1; // a replaced static member: its generation stands, and it is not in it
-        } else if (s->mark != gp->group->generation)
+        } else if (s->life != SPELL_ENDED && s->mark != gp->group->generation) {
             s->life = SPELL_REVOKING;
+        }
     }
 }
 
