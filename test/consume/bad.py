@@ -498,6 +498,32 @@ def test_dead_letters_among_many(p):
         assert list(log.values()) == [b"bad %d" % o for o in sorted(unfit)], log
 
 
+def test_dead_letters_say_their_own_reason(p):
+    """Rows that come together and collide, in the statement or at COMMIT; among them one that JSON
+    refuses, and one that the column does."""
+    def reason(m):
+        h = dict(m.headers())
+        return int(h["tally-offset"]), h["tally-error"].decode()
+
+    n = 48
+    values = [json.dumps({"id": i // 2, "v": "x" * (9 if i == 20 else 1)}) for i in range(n)]
+    values[14] = "{"
+    wanted = {i: "(?i)unique" for i in range(1, n, 2) if i not in (15, 21)}
+    wanted |= {14: "the value is no JSON", 20: "short"}
+    for kind, database, into, _ in p.databases():
+        for when in ["", " DEFERRABLE INITIALLY DEFERRED"][:1 + (kind == "postgres")]:
+            t, dead = p.topic(*values), p.topic()
+            database.query(f"CREATE TABLE {t} (id INT UNIQUE{when}, v TEXT,"
+                           " CONSTRAINT short CHECK (length(v) < 9))")
+            p.consume(t, "--group", "g", "--into", into, "--format", "json", "--dead-letter", dead)
+            rows = database.query(f"SELECT id FROM {t} ORDER BY id")
+            assert rows == [(i,) for i in range(n // 2)], rows
+            said = list(world.log_of(p.broker.address, dead, reason).values())
+            assert [o for o, _ in said] == sorted(wanted), said
+            for o, why in said:
+                assert re.search(wanted[o], why), (o, why)
+
+
 def test_what_many_rows_at_once_are_refused_for(p):
     """As by a limit of a statement's time. Each row by itself is fine, and there are more of them
     than come by themselves before many are tried again."""

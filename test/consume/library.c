@@ -3,7 +3,8 @@
 //   library callback HOW INTO TOPIC BOOTSTRAP  a callback that breaks its contract: prints the code
 //                                              and the sentence that came of it
 //   library some HOW INTO TOPIC BOOTSTRAP      many records a call, one of which does not fit: HOW
-//                                              names it, or is "unknown"
+//                                              names it, or is "unknown"; "old": a program that
+//                                              knows no such callback
 //   library slow INTO TOPIC BOOTSTRAP          a callback that is slower than a producer
 // threads: ends with 0 when each handle has stored every record of the topic once.
 
@@ -198,15 +199,17 @@ static int set_up_some(void *user, struct tally_tx *tx, struct tally_error *erro
 static int run_some(char *how, const char *into, const char *topic, const char *bootstrap)
 {
     const char *topics[] = {topic};
-    struct tally_options o = {.size = sizeof o,
+    bool is_old = strcmp(how, "old") == 0;
+    struct tally_options o = {.size =
+                                  is_old ? offsetof(struct tally_options, process_some) : sizeof o,
                               .into = into,
                               .topics = topics,
                               .n_topics = 1,
                               .group = how,
                               .bootstrap = bootstrap,
                               .process_some = store_some,
-                              .process = strcmp(how, "both") == 0 ? misbehave : NULL,
-                              .setup = set_up_some,
+                              .process = is_old || strcmp(how, "both") == 0 ? misbehave : NULL,
+                              .setup = is_old ? set_up : set_up_some,
                               .user = how,
                               .dead_letter = "dead",
                               .until_end = true};

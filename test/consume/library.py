@@ -84,6 +84,11 @@ def test_many_records_a_call(program, folder, broker, postgres):
     assert len(world.log_of(broker.address, "dead")) == 4 # one a run
     said = run(program, "some", "both", f"sqlite:{folder}/rows.db", "some", broker.address)
     assert said.startswith("-22 ") and "not both" in said, said
+    said = run(program, "some", "old", f"sqlite:{folder}/old.db", "some", broker.address)
+    assert said.startswith("0 "), said
+    db = sqlite3.connect(folder / "old.db")
+    assert db.execute("SELECT count(*) FROM seen").fetchone() == (250,)
+    db.close()
 
 
 def test_until_end_while_more_comes(program, folder, broker, _):

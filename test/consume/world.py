@@ -272,8 +272,8 @@ class CuttingProxy:
         self.listener.close()
 
 
-def log_of(address, topic):
-    """Every record of the topic: (partition, offset) -> value, read without a group."""
+def log_of(address, topic, what=lambda m: m.value()):
+    """Every record of the topic: (partition, offset) -> value, or `what`, read without a group."""
     import confluent_kafka as kafka
     c = kafka.Consumer({"bootstrap.servers": address, "group.id": "truth",
                         "enable.auto.commit": False, "enable.partition.eof": True})
@@ -287,7 +287,7 @@ def log_of(address, topic):
             if m.error() and m.error().code() == kafka.KafkaError._PARTITION_EOF:
                 ended.add(m.partition())
             elif not m.error():
-                found[m.partition(), m.offset()] = m.value()
+                found[m.partition(), m.offset()] = what(m)
     c.close()
     return found
 
