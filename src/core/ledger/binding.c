@@ -668,7 +668,7 @@ void ledger_sending(struct ledger *l, struct ledger_time t, uint64_t conn, struc
         s = NULL;
     }
     memmove(f->last + 1, f->last, sizeof f->last - sizeof f->last[0]);
-    f->last[0] = (struct sent_answer){answer, range};
+    f->last[0] = (struct sent_answer){answer, range, s ? spell_fresh(f->gp, s, range) : range};
     bool is_own = c->own && !c->own_mixed;
     if (s ? s->attribution < LEDGER_CERTAIN : f->kind == FEED_LATE && !is_own)
         shared_send(f, range);
@@ -696,6 +696,14 @@ void ledger_answer_acked(struct ledger *l, uint64_t conn, uint64_t answer)
     }
 }
 
+// Nobody got [end, ...) of it.
+static void take_back(struct gp *gp, struct spell *s, const struct sent_answer *a, int64_t end)
+{
+    spell_unsend(gp, s, end > a->fresh.from ? end : a->fresh.from, a->fresh.to);
+    // Behind a hole which that filled there may be more that was sent for the first time.
+    gp_uncover(gp, end > a->fresh.to ? end : a->fresh.to, a->range.to);
+}
+
 void ledger_answer_cut(struct ledger *l, uint64_t conn, uint64_t answer, struct uuid topic_id,
                        int32_t partition, int64_t end)
 {
@@ -708,7 +716,7 @@ void ledger_answer_cut(struct ledger *l, uint64_t conn, uint64_t answer, struct 
         if (a->answer != answer || a->range.to <= end)
             continue;
         if (s && f->kind == FEED_BOUND)
-            spell_unsend(f->gp, s, end > a->range.from ? end : a->range.from, a->range.to);
+            take_back(f->gp, s, a, end);
         a->range.to = end > a->range.from ? end : a->range.from;
     }
 }

@@ -206,6 +206,7 @@ struct conn {
 struct sent_answer {
     uint64_t answer;
     struct ledger_range range;
+    struct ledger_range fresh; // the first part of it that the spell had not been sent before
 };
 
 enum feed_kind {
@@ -427,6 +428,7 @@ struct spell *open_spell(const struct gp *gp);                       // the last
 struct spell *spell_begin(struct gp *gp, struct member *m);
 void spell_end(struct gp *gp, struct spell *s, enum ledger_trigger why, bool orderly);
 void spell_send(struct gp *gp, struct spell *s, int64_t from, int64_t to);
+struct ledger_range spell_fresh(const struct gp *gp, const struct spell *s, struct ledger_range r);
 void spell_unsend(struct gp *gp, struct spell *s, int64_t from, int64_t to);
 void spell_position(struct gp *gp, struct spell *s, const struct feed *f, int64_t p);
 void spell_free(struct spell *s);

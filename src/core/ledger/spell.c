@@ -203,6 +203,27 @@ void spell_send(struct gp *gp, struct spell *s, int64_t from, int64_t to)
         judge_late(gp, s, from, to);
 }
 
+static bool was_sent(const struct run *r, const struct spell *s)
+{
+    return r->spell == s->id || r->prev == s->id;
+}
+
+// What its turn was sent before stays sent when an answer that holds it once more is cut.
+struct ledger_range spell_fresh(const struct gp *gp, const struct spell *s, struct ledger_range r)
+{
+    if (gp->first < 0 || r.from >= s->sent_end)
+        return r;
+    int64_t from = r.from > gp->base ? r.from : gp->base;
+    size_t i = run_at(gp, from);
+    for (; from < r.to && was_sent(&gp->runs[i], s); i++)
+        from = run_end(gp, i);
+    int64_t to = from;
+    for (; to < r.to && !was_sent(&gp->runs[i], s); i++)
+        to = run_end(gp, i);
+    from = from < r.to ? from : r.to;
+    return (struct ledger_range){from, to < r.to ? to : r.to};
+}
+
 void spell_unsend(struct gp *gp, struct spell *s, int64_t from, int64_t to)
 {
     if (from < gp->base)
