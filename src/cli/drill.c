@@ -1,6 +1,7 @@
 // tally drill: forces the cases on the user's own consumer, and judges.
 
 #include "cli/cli.h"
+#include "cli/report.h"
 #include "core/configs.h"
 #include "drill/show.h"
 
@@ -93,7 +94,12 @@ static int list(void)
         char *why = NULL;
         if (drill_script_load(drill_builtin_file(i), &s, &why) < 0)
             return cli_fail("drill", "%s", why);
-        printf("%-20s  %s\n", s->name, s->title);
+        char head[64];
+        struct buf line = {0};
+        snprintf(head, sizeof head, "%-20s  ", s->name);
+        report_sentence(&line, head, str_from(s->title), REPORT_WIDTH);
+        fwrite(line.ptr, 1, line.len, stdout);
+        buf_free(&line);
         drill_script_free(s);
     }
     return CLI_FINE;

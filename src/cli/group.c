@@ -181,6 +181,13 @@ static int print_offsets(struct client *c, const struct client_offset *offsets, 
     return CLI_FINE;
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const struct client_offset *x = a, *y = b;
+    int order = str_cmp(x->topic, y->topic);
+    return order ? order : (x->partition > y->partition) - (x->partition < y->partition);
+}
+
 static int describe(struct client *c, const struct options *o, struct arena *a)
 {
     int32_t node = CLIENT_ANY_NODE;
@@ -206,6 +213,7 @@ static int describe(struct client *c, const struct options *o, struct arena *a)
         printf("  no committed offset\n");
         return CLI_FINE;
     }
+    qsort(offsets, (size_t)n, sizeof *offsets, by_place);
     return print_offsets(c, offsets, n, a);
 }
 

@@ -218,30 +218,49 @@ static void put_what(const struct tally_report_response_incident *i, struct str 
                i->forced ? ", forced" : "");
 }
 
-// What was sent twice may have been worked on twice, no more is known from the wire.
-static void put_bound(const struct tally_report_response_incident *i, struct buf *out)
+// What an incident of a group has said at length, the next ones with the same cause refer to.
+struct told {
+    int64_t meaning[CAUSE_COUNT]; // ids; 0: not said yet
+    const struct tally_report_response_incident *advice[CAUSE_COUNT];
+};
+
+// What was sent twice may have been worked on twice, what was committed may not have been: no more
+// is known from the wire.
+static void put_bound(const struct tally_report_response_incident *i, enum cause cause, bool again,
+                      struct buf *out)
 {
-    if (!str_eq_c(i->class, "resent") || i->first < 0)
+    long long n = (long long)i->records;
+    if (i->first < 0)
+        return;
+    if (str_eq_c(i->class, "risk") && cause == CAUSE_COMMIT_BEFORE_WORK) {
+        buf_printf(out, again ? " At most %lld records are lost."
+                              : " A broker does not see the work: at most %lld records are lost, "
+                                "and none if it was done before the commit.",
+                   n);
+        return;
+    }
+    if (!str_eq_c(i->class, "resent"))
         return;
     buf_printf(out,
-               " Sent twice is not worked on twice: at most %lld were, and this counts what was "
-               "only fetched ahead.",
-               (long long)i->records);
+               again ? " At most %lld were worked on twice."
+                     : " Sent twice is not worked on twice: at most %lld were, and this counts "
+                       "what was only fetched ahead.",
+               n);
     if (i->likely_at_most >= 0 && i->likely_at_most < i->records)
         buf_printf(out, " Its commits lay %lld records apart at most, so likely no more than that.",
                    (long long)i->likely_at_most);
 }
 
-void report_incident_text(const struct tally_report_response_incident *i, struct str group,
-                          const struct report_style *style, struct buf *out)
+static void put_why(const struct tally_report_response_incident *i, enum cause cause, int64_t told,
+                    const struct report_style *style, struct buf *out)
 {
-    put_what(i, group, style, out);
     struct buf sentence = {0};
     put(&sentence, i->cause);
-    enum cause cause = cause_find(i->cause);
-    if (cause != CAUSE_COUNT)
+    if (told)
+        buf_printf(&sentence, ", as #%lld.", (long long)told);
+    else if (cause != CAUSE_COUNT)
         buf_printf(&sentence, ": %s", cause_def(cause)->meaning);
-    put_bound(i, &sentence);
+    put_bound(i, cause, told != 0, &sentence);
     buf_printf(&sentence, " Trigger: ");
     put(&sentence, i->trigger);
     if (i->rebalance)
@@ -254,10 +273,40 @@ void report_incident_text(const struct tally_report_response_incident *i, struct
         put(&sentence, i->contributing[n]);
     }
     put_sentence(out, "     why: ", &sentence, style->width);
-    put(&sentence, i->advice);
-    if (sentence.len)
-        put_sentence(out, "     do:  ", &sentence, style->width);
     buf_free(&sentence);
+}
+
+static void incident_text(const struct tally_report_response_incident *i, struct str group,
+                          const struct report_style *style, struct told *told, struct buf *out)
+{
+    put_what(i, group, style, out);
+    enum cause cause = cause_find(i->cause);
+    bool is_known = cause != CAUSE_COUNT;
+    const struct tally_report_response_incident *same = is_known ? told->advice[cause] : NULL;
+    put_why(i, cause, is_known ? told->meaning[cause] : 0, style, out);
+    if (same && str_eq(same->advice, i->advice)) {
+        buf_printf(out, "     do:  as for #%lld\n", (long long)same->id);
+    } else if (i->advice.len > 0) {
+        struct buf sentence = {0};
+        put(&sentence, i->advice);
+        put_sentence(out, "     do:  ", &sentence, style->width);
+        buf_free(&sentence);
+    }
+    if (!is_known)
+        return;
+    if (!told->meaning[cause] && cause_def(cause)->drill && !str_eq_c(i->class, "note"))
+        buf_printf(out, "     try: tally drill %s -- COMMAND\n", cause_def(cause)->drill);
+    if (!told->meaning[cause])
+        told->meaning[cause] = i->id;
+    if (!same || !str_eq(same->advice, i->advice))
+        told->advice[cause] = i;
+}
+
+void report_incident_text(const struct tally_report_response_incident *i, struct str group,
+                          const struct report_style *style, struct buf *out)
+{
+    struct told nothing = {0};
+    incident_text(i, group, style, &nothing, out);
 }
 
 static void put_rebalance(const struct tally_report_response_rebalance *r,
@@ -303,20 +352,75 @@ static void put_rebalance(const struct tally_report_response_rebalance *r,
     buf_free(&sentence);
 }
 
+// Whether an incident is in the text; what is not is counted by class.
+static bool is_shown(const struct tally_report_response_incident *i,
+                     const struct report_style *style)
+{
+    return style->all || (!i->quiet && !str_eq_c(i->class, "note"));
+}
+
+// A right consumer leaves the same traces as one that lost records, so that such an incident is
+// quiet; but whoever looks for lost records has to learn that it is there.
+static void put_hidden(const struct tally_report_response_group *g,
+                       const struct report_style *style, struct buf *out)
+{
+    static const char *const classes[] = {"missed", "repeated", "resent", "risk", "stalled",
+                                          "note"};
+    bool may_be_lost = false;
+    int32_t n_kinds = 0;
+    for (size_t c = 0; c < sizeof classes / sizeof classes[0]; c++) {
+        int32_t n = 0;
+        for (int32_t i = 0; i < g->n_incidents; i++) {
+            const struct tally_report_response_incident *incident = &g->incidents[i];
+            if (is_shown(incident, style) || !str_eq_c(incident->class, classes[c]))
+                continue;
+            n++;
+            may_be_lost |= str_eq_c(incident->class, "risk") &&
+                           cause_find(incident->cause) == CAUSE_COMMIT_BEFORE_WORK;
+        }
+        if (n)
+            buf_printf(out, "%s%d %s", n_kinds++ ? ", " : "  not shown (--all): ", (int)n,
+                       classes[c]);
+    }
+    if (n_kinds)
+        buf_add(out, "\n", 1);
+    if (may_be_lost)
+        report_sentence(out, "     risk: ",
+                        STR("a member died after a commit. If it commits before the work is done, "
+                            "records are lost, which a broker does not see; a drill does: tally "
+                            "drill auto-commit-miss commit-first-miss -- COMMAND"),
+                        style->width);
+}
+
+// Sent again for want of any commit: the simplest reason there is.
+static void put_uncommitted(const struct tally_report_response_group *g,
+                            const struct report_style *style, struct buf *out)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < g->n_partitions; i++)
+        n += g->partitions[i].committed_offset < 0 && g->partitions[i].resent > 0;
+    if (n == 0)
+        return;
+    struct buf sentence = {0};
+    buf_printf(&sentence,
+               "%d of %d partitions have no committed offset, and records of theirs were sent "
+               "again: does the consumer commit? Without it each new owner begins where "
+               "auto.offset.reset says.",
+               (int)n, (int)g->n_partitions);
+    put_sentence(out, "  ", &sentence, style->width);
+    buf_free(&sentence);
+}
+
 static void put_incidents(const struct tally_report_response_group *g,
                           const struct report_style *style, struct buf *out)
 {
-    int hidden = 0;
+    struct told told = {0};
     for (int32_t i = g->n_incidents - 1; i >= 0; i--) { // newest first
-        const struct tally_report_response_incident *incident = &g->incidents[i];
-        if (!style->all && (incident->quiet || str_eq_c(incident->class, "note")))
-            hidden++;
-        else
-            report_incident_text(incident, STR_NULL, style, out);
+        if (is_shown(&g->incidents[i], style))
+            incident_text(&g->incidents[i], STR_NULL, style, &told, out);
     }
-    if (hidden)
-        buf_printf(out, "  %d quiet one%s not shown (--all)\n", hidden, hidden == 1 ? "" : "s");
-    else if (g->n_incidents == 0)
+    put_hidden(g, style, out);
+    if (g->n_incidents == 0)
         buf_printf(out, "  no incidents\n");
 }
 
@@ -335,6 +439,7 @@ static void put_group(const struct tally_report_response_group *g, const struct 
     buf_add(out, "\n", 1);
     if (g->n_partitions)
         put_partitions(g, style, out);
+    put_uncommitted(g, style, out);
     put_incidents(g, style, out);
     for (int32_t i = g->n_rebalances - 1; style->rebalances && i >= 0; i--)
         put_rebalance(&g->rebalances[i], style, out);

@@ -170,7 +170,8 @@ static size_t distance(struct str a, const char *b)
 static enum config_check unknown(struct str name, int scope, const char *what, struct why w)
 {
     const char *nearest = NULL;
-    size_t least = TYPO_MAX + 1;
+    size_t len = name.len > 0 ? (size_t)name.len : 0;
+    size_t least = (len / 3 < TYPO_MAX ? len / 3 : TYPO_MAX) + 1; // of a short name nearly all
     for (size_t i = 0; i < CONFIG_COUNT; i++) {
         size_t n = config_defs[i].scopes & scope ? distance(name, config_defs[i].name) : SIZE_MAX;
         if (n < least) {

@@ -185,6 +185,8 @@ static int on_crash(struct run *r, struct slot *s)
     size_t from = len > sizeof tail - 1 ? len - (sizeof tail - 1) : 0;
     memcpy(tail, len ? (char *)s->copy->err_tail.ptr + from : "", len - from);
     tail[len - from] = '\0';
+    for (char *end = tail + (len - from); end > tail && strchr("\r\n ", end[-1]);)
+        *--end = '\0';
     bool has_joined = s->n_members > 0 || s->worked > 0;
     run_act(r, text, s);
     put_away(r, s);

@@ -7,6 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void text_sentence(FILE *to, const char *head, const char *text, size_t len)
+{
+    struct buf out = {0};
+    report_sentence(&out, head, (struct str){text, (int32_t)len}, REPORT_WIDTH);
+    fwrite(out.ptr, 1, out.len, to);
+    buf_free(&out);
+}
+
 static void text_findings(FILE *to, const char *what, const struct drill_result *d,
                           const struct drill_findings *f)
 {
@@ -45,14 +53,14 @@ static bool is_hint(const char *class_name)
 
 static void text_why(FILE *to, const struct drill_result *d)
 {
-    if (d->n_acts > 0)
-        fprintf(to, "  did: ");
+    struct buf acts = {0};
     for (size_t i = 0; i < d->n_acts; i++) {
         const struct drill_action *a = &d->acts[i];
-        fprintf(to, "%s%s%s%s", i ? ", " : "", a->act, *a->target ? " copy " : "", a->target);
+        buf_printf(&acts, "%s%s%s%s", i ? ", " : "", a->act, *a->target ? " copy " : "", a->target);
     }
     if (d->n_acts > 0)
-        fputc('\n', to);
+        text_sentence(to, "  did: ", (const char *)acts.ptr, acts.len);
+    buf_free(&acts);
     size_t i;
     json_t *j;
     bool has_verdict = false;
@@ -87,7 +95,7 @@ void show_text(FILE *to, const struct drill_set *s, const struct drill_result *d
     fprintf(to, "%-12s %s  (%s, %lld records, %.1f s)\n", words[d->verdict], d->name,
             ledger_expect_name(s->expect), (long long)d->records, d->seconds);
     if (d->why)
-        fprintf(to, "  %s\n", d->why);
+        text_sentence(to, "  ", d->why, strlen(d->why));
     text_findings(to, "missed: never worked on", d, &d->missed);
     text_findings(to, "repeated", d, &d->repeated);
     text_findings(to, "unfinished: not worked on, not passed either", d, &d->unfinished);
@@ -99,14 +107,11 @@ void show_text(FILE *to, const struct drill_set *s, const struct drill_result *d
         fprintf(to, "  nothing missed, nothing repeated (%s)\n",
                 ledger_certainty_name(d->certainty));
     text_why(to, d);
-    struct buf advice = {0};
     for (const char *line = d->advice; line && *line;) {
         size_t len = strcspn(line, "\n");
-        report_sentence(&advice, "  do:  ", (struct str){line, (int32_t)len}, REPORT_WIDTH);
+        text_sentence(to, "  do:  ", line, len);
         line += len + (line[len] == '\n');
     }
-    fwrite(advice.ptr, 1, advice.len, to);
-    buf_free(&advice);
 }
 
 static json_t *findings_json(const struct drill_result *d, const struct drill_findings *f)

@@ -282,7 +282,9 @@ static int when_behind(struct run *r, int64_t n, enum came *ret)
     }
     if (held_here)
         watch_release_held(r);
-    return inconclusive(r, "no copy was seen to have worked on a record beyond its commit");
+    return inconclusive(r, "no copy was seen to have worked on a record beyond its commit: if it "
+                           "commits before the work, this cannot happen to it, and records can be "
+                           "lost instead (tally drill commit-first-miss auto-commit-miss)");
 }
 
 static int wait_cond(struct run *r, run_cond *cond, const char *what, enum came *ret)

@@ -100,7 +100,9 @@ static void text_is_narrow_and_hides_what_is_quiet(void **state)
     assert_non_null(strstr(text, "m?[1 (app,"));
     assert_non_null(strstr(text, "Sent twice"));
     assert_non_null(strstr(text, "     do:  Commit in the revoke callback.\n"));
-    assert_non_null(strstr(text, "  1 quiet one not shown (--all)\n"));
+    assert_non_null(strstr(text, "     try: tally drill auto-commit-repeat -- COMMAND\n"));
+    assert_non_null(strstr(text, "  not shown (--all): 1 risk\n     risk: a member died"));
+    assert_null(strstr(text, "have no committed offset"));
     for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
         size_t len = strcspn(line, "\n");
         assert_true(len <= 80 && (len == 0 || line[len - 1] != ' '));
@@ -126,6 +128,66 @@ static void resent_is_an_upper_bound(void **state)
     assert_non_null(found);
     assert_null(strstr(found + 1, "Sent twice"));
     buf_free(&out);
+}
+
+static char *text_of(struct tally_report_response_group *g, bool all)
+{
+    struct report_style style = {.width = 1000, .all = all};
+    struct tally_report_response r = {.groups = g, .n_groups = 1};
+    struct buf out = {0};
+    report_text(&r, &style, &out);
+    buf_add(&out, "", 1);
+    return (char *)out.ptr;
+}
+
+// Three of a cause, newest first: the first says all, the others what differs.
+static void what_was_said_is_referred_to(void **state)
+{
+    (void)state;
+    struct tally_report_response_incident three[] = {incidents[0], incidents[0], incidents[0]};
+    three[0].id = 1, three[0].advice = (struct str){"Otherwise.", 10};
+    three[1].id = 2;
+    three[2].id = 3;
+    struct tally_report_response_group g = group;
+    g.incidents = three;
+    g.n_incidents = 3;
+    char *text = text_of(&g, false);
+    const char *second = strstr(text, "  #2 ");
+    assert_non_null(second);
+    assert_non_null(strstr(text, "do:  Commit in the revoke callback.\n     try: tally drill"));
+    assert_non_null(strstr(second, "why: dup_handover, as #3. At most 2 were worked on twice. Tr"));
+    assert_non_null(strstr(second, "do:  as for #3\n  #1 "));
+    assert_non_null(strstr(second, "do:  Otherwise.\n"));
+    assert_null(strstr(second, "try:"));
+    assert_null(strstr(second, "Sent twice"));
+    assert_null(strstr(text, "not shown"));
+    free(text);
+}
+
+static void what_may_be_lost_is_told_as_that(void **state)
+{
+    (void)state;
+    struct tally_report_response_incident two[] = {incidents[1], incidents[1]};
+    two[0].class = (struct str){"note", 4};
+    two[1].first = 1, two[1].last = two[1].records = 5, two[1].topic = (struct str){"t", 1};
+    struct tally_report_response_partition p = partitions[1];
+    struct tally_report_response_group g = group;
+    g.incidents = two;
+    g.n_incidents = 2;
+    g.partitions = &p;
+    g.n_partitions = 1;
+    p.resent = 1;
+    char *text = text_of(&g, false);
+    assert_non_null(strstr(text, "  not shown (--all): 1 risk, 1 note\n     risk: a member died"));
+    assert_null(strstr(text, "why:"));
+    assert_non_null(strstr(text, "  1 of 1 partitions have no committed offset, and"));
+    free(text);
+    p.resent = 0;
+    text = text_of(&g, true);
+    assert_non_null(strstr(text, "at most 5 records are lost, and none if it was done before"));
+    assert_null(strstr(text, "not shown"));
+    assert_null(strstr(text, "no committed offset"));
+    free(text);
 }
 
 static void json_has_the_names_of_the_contract(void **state)
@@ -219,6 +281,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_is_narrow_and_hides_what_is_quiet),
         cmocka_unit_test(resent_is_an_upper_bound),
+        cmocka_unit_test(what_was_said_is_referred_to),
+        cmocka_unit_test(what_may_be_lost_is_told_as_that),
         cmocka_unit_test(json_has_the_names_of_the_contract),
         cmocka_unit_test(no_utf8_does_not_lose_a_document),
         cmocka_unit_test(fail_on_expected_follows_the_guarantee),

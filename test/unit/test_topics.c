@@ -181,6 +181,9 @@ static void bad_settings_are_refused(void **state)
     assert_int_equal(config_check_topic(STR("retention.mss"), STR("1"), why, sizeof why),
                      CONFIG_UNKNOWN);
     assert_non_null(strstr(why, "did you mean retention.ms?"));
+    assert_int_equal(config_check_broker(STR("foo.bar"), STR("1"), why, sizeof why),
+                     CONFIG_UNKNOWN);
+    assert_null(strstr(why, "did you mean")); // four letters of seven away from log.dir
 }
 
 static void validate_only_changes_nothing(void **state)
