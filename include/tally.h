@@ -172,10 +172,10 @@ TALLY_API void *tally_tx_native(struct tally_tx *tx);
 // on the transaction.
 typedef int tally_process_fn(void *user, const struct tally_record *record, struct tally_tx *tx,
                              struct tally_error *error);
-// The same for n records at once, in order and of one transaction (which may bring several calls):
-// for statements that take many rows. With TALLY_UNFIT set *ret_bad to the index of the record that
-// does not fit; where it is not known leave it: the records then come again in smaller numbers, in
-// the end one by one.
+// The same for n records at once (100 at most), in order and of one transaction, which may bring
+// several calls: for statements that take many rows (examples/c/libtally_rows.c). With TALLY_UNFIT
+// set *ret_bad to the index of the record that does not fit; where it is not known leave it: the
+// records then come again in smaller numbers, in the end one by one.
 typedef int tally_process_some_fn(void *user, const struct tally_record *records, size_t n,
                                   struct tally_tx *tx, size_t *ret_bad, struct tally_error *error);
 // Called once by tally_open(), in a transaction of its own: make tables, look at columns.

@@ -272,7 +272,9 @@ static int report_once(const struct source *s, const struct options *o, struct a
     if (status)
         return status;
     if (o->group && report.n_groups == 0)
-        return cli_fail("report", "no group \"%s\" has been accounted%s%s; tally report names all",
+        return cli_fail("report",
+                        "no group \"%s\" is accounted%s%s; tally report names all (one that has "
+                        "neither members nor committed offsets is forgotten within ten minutes)",
                         o->group, o->topic ? " on topic " : "", o->topic ? o->topic : "");
     if (o->topic && report.n_groups == 0)
         return cli_fail("report", "no group has read from a topic \"%s\"", o->topic);

@@ -233,9 +233,10 @@ static void put_bound(const struct tally_report_response_incident *i, enum cause
     if (i->first < 0)
         return;
     if (str_eq_c(i->class, "risk") && cause == CAUSE_COMMIT_BEFORE_WORK) {
-        buf_printf(out, again ? " At most %lld records are lost."
-                              : " A broker does not see the work: at most %lld records are lost, "
-                                "and none if it was done before the commit.",
+        buf_printf(out,
+                   again ? " At most %lld records are lost."
+                         : " A broker does not see the work: at most %lld records are lost, "
+                           "and none if it was done before the commit.",
                    n);
         return;
     }
@@ -364,8 +365,8 @@ static bool is_shown(const struct tally_report_response_incident *i,
 static void put_hidden(const struct tally_report_response_group *g,
                        const struct report_style *style, struct buf *out)
 {
-    static const char *const classes[] = {"missed", "repeated", "resent", "risk", "stalled",
-                                          "note"};
+    static const char *const classes[] = {"missed", "repeated", "resent",
+                                          "risk",   "stalled",  "note"};
     bool may_be_lost = false;
     int32_t n_kinds = 0;
     for (size_t c = 0; c < sizeof classes / sizeof classes[0]; c++) {

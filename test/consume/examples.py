@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""libtally as another program gets it (installed, pkg-config, shared and static), and the two
+"""libtally as another program gets it (installed, pkg-config, shared and static), and the
 examples, killed while they work: totals and rows must be exact.
 
 usage: examples.py     ends with "N passed, N failed" """
@@ -88,6 +88,34 @@ def test_aggregate_under_kills(folder, broker, _):
     subprocess.run(argv, check=True, timeout=120, stdout=subprocess.DEVNULL)
     rows = database.query("SELECT key, records, amount FROM total")
     assert {k: a for k, _, a in rows} == want and sum(n for _, n, _ in rows) == made, rows
+
+
+def test_rows_under_a_kill(folder, broker, postgres):
+    """Ten rows a statement, in both databases: each value once, whenever the first copy died."""
+    made = 20 * RECORDS
+    broker.create("rows", 3)
+    world.tally("produce", "rows", "--format", "lines", "--bootstrap", broker.address,
+                text="".join(f"v{i}\n" for i in range(made)))
+    sqlite = world.Sqlite(folder)
+    sqlite.file = folder / "rows.db"
+    query = "SELECT count(*), count(DISTINCT value), min(length(value)) FROM stored"
+
+    def stored(database):
+        try:
+            return database.query(query)[0][0]
+        except Exception:
+            return 0
+
+    for database, into in ((sqlite, f"sqlite:{sqlite.file}"), (postgres, postgres.url())):
+        argv = [world.ROOT / "build/examples/c/libtally_rows", "rows", into[:6], into,
+                broker.address]
+        child = subprocess.Popen(argv)
+        world.wait_until(lambda: stored(database) or child.poll() is not None, "it stores",
+                         pause_s=0.002)
+        child.kill()
+        child.wait()
+        subprocess.run(argv, check=True, timeout=120)
+        assert [tuple(row) for row in database.query(query)] == [(made, made, 2)]
 
 
 def test_python_and_postgres_under_kills(folder, broker, postgres):
