@@ -352,7 +352,10 @@ static int fail(const struct consume *c, const struct tally_error *error)
 {
     if (c->is_terminal)
         fputs("\r\033[K", stderr);
-    cli_fail("consume", "%s", error->text);
+    cli_fail("consume", "%s%s", error->text,
+             error->code == TALLY_UNFIT && !c->o.dead_letter
+                 ? "; --dead-letter TOPIC puts such records aside and goes on"
+                 : "");
     return error->code == TALLY_UNFIT ? CLI_CHECK_FAILED : CLI_COULD_NOT_RUN;
 }
 

@@ -309,6 +309,9 @@ static void explain(struct run *r)
     struct ledger *l = run_ledger(r);
     struct str group = str_from(r->real_group ? r->real_group : r->group);
     struct ledger_incident_view v;
+    if (d->repeated.n && r->commits_seen == 0)
+        add_advice(&advice, STR("Commit: no copy has committed an offset, so each one begins where "
+                                "auto.offset.reset says, unless it keeps its offsets elsewhere."));
     if (is_any && has_script)
         add_advice(&advice, str_from(r->script->advice));
     for (size_t it = 0; ledger_next_incident(l, group, 0, &it, &v);) {

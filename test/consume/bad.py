@@ -232,7 +232,7 @@ def test_a_type_that_does_not_fit(p):
         t = p.topic('{"id": 1}', '{"id": "two"}', '{"id": 3}')
         database.query(f"CREATE TABLE {t} (id INTEGER)")
         said = p.consume(t, "--group", "g", "--into", into, "--format", "json", expect=1)
-        says(said, f"{t}/0/1", "id", "not a whole number")
+        says(said, f"{t}/0/1", "id", "not a whole number", "--dead-letter TOPIC")
         assert stored(database, t, t) == 1
         database.query(f"ALTER TABLE {t} ADD at TIMESTAMP")
 

@@ -20,8 +20,8 @@ AT_ONCE = 5  # they wait most of the time
 
 SQL = "sql:sqlite:{dir}/results.db:SELECT topic, partition, record_offset FROM results"
 ONCE = ["--expect", "exactly-once"]
-# kind, case, options, verdict, what must be found or said ("missed", "repeated", or a pattern of
-# the reason); then settings of the consumer.
+# kind, case, options, verdict, what must be found or said ("missed", "repeated", a pattern of
+# the reason, or of the advice after "do: "); then settings of the consumer.
 ROWS = [
     # Right ones.
     ("plain", "manual-commit-repeat", [], "pass", "repeated", "fetch.message.max.bytes=300"),
@@ -57,6 +57,7 @@ ROWS = [
     ("threads_wrong", "commit-first-miss", [], "fail", "missed"),
     ("off_by_one", "rolling-restart", ONCE, "fail", "repeated"),
     ("from_start", "join", [], "fail", "repeated"),
+    ("never_commits", "join", [*ONCE, "--timeout", "40"], "fail", "do: no copy has committed"),
     ("brittle", "join", [], "fail", "ended 11 times by itself .exited with status 7.*cannot bear"),
     ("commit_end", "retention-overtook", [], "fail", "missed"),
 ]
@@ -72,6 +73,9 @@ def look(out, done, verdict, wanted):
     if wanted in ("missed", "repeated"):
         if not drill[wanted]:
             wrong.append(f"nothing {wanted}")
+    elif wanted.startswith("do: "):
+        if not re.search(wanted[4:], " ".join(drill["advice"])):
+            wrong.append(f"the advice is {drill['advice']!r}, not {wanted!r}")
     elif not re.search(wanted, drill.get("why", "")):
         wrong.append(f"the reason is {drill.get('why')!r}, not {wanted!r}")
     found = {c for c in ("missed", "repeated") if drill[c]}

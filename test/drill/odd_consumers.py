@@ -303,6 +303,18 @@ def from_start():
     loop(c, handle)
 
 
+def never_commits():
+    """Works on all it gets, and commits nothing."""
+    c = consumer(enable_auto_commit=False)
+    c.subscribe([TOPIC])
+    while running():
+        m = poll(c)
+        if m is not None:
+            work(m)
+            show(m)
+    c.close()
+
+
 def commit_end():
     """When it stops it commits the end of the log, whatever it has done."""
     c = subscribed()
