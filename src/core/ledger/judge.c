@@ -141,9 +141,13 @@ static void prove_resend(struct incident *in, const struct gp *gp, const struct 
                    STR_FMT(to->party.member), (long long)to->first_p, (long long)gp->k);
 }
 
-static void maybe_loop(struct incident *in, const struct gp *gp, uint32_t was_to)
+// p: who had it before. A member that took part in a rebalance, and is one still, did not fail on
+// anything: others came or went.
+static void maybe_loop(struct incident *in, const struct gp *gp, const struct spell *p,
+                       uint32_t was_to)
 {
-    if (in->to_spell != was_to && was_to)
+    bool was_moved = p && p->orderly && p->member && p->member->live;
+    if (in->to_spell != was_to && was_to && !was_moved)
         in->sends++;
     if (in->sends < LOOP_SENDS - 1 || in->v.cause == CAUSE_RETRY_LOOP)
         return;
@@ -199,7 +203,7 @@ static void resend(struct gp *gp, struct spell *to, const struct run *was, int64
     incident_parties(in);
     if (fresh)
         prove_resend(in, gp, p, to);
-    maybe_loop(in, gp, was_to);
+    maybe_loop(in, gp, p, was_to);
     incidents_recheck(gp, to->id);
     incident_advise(in);
 }
