@@ -101,8 +101,12 @@ static int check_batch(struct check *c, const struct batch *b)
         epochs_add(&p->epochs, epoch, b->base_offset, b->base_offset);
     if (b->base_offset > p->end)
         p->gaps = b->base_offset;
-    p->records += batch_is_control(b) ? 0 : b->count;
+    int32_t records = batch_is_control(b) ? 0 : b->count;
+    p->records += records;
     p->end = batch_last_offset(b) + 1;
+    // A marker, or what compaction left of a batch: such offsets hold no record either.
+    if (records <= b->last_offset_delta)
+        p->gaps = p->end;
     return 0;
 }
 

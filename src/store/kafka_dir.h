@@ -17,7 +17,7 @@ struct kafka_partition {
     size_t n_segments;
     struct epochs epochs;
     int64_t start, end;
-    int64_t gaps; // below, offsets may be missing: it was compacted
+    int64_t gaps; // below, offsets may hold no record: compacted, or a transaction's marker
     int64_t records;
 };
 

@@ -124,6 +124,7 @@ static void transactions_must_have_ended_well(void **unused)
     assert_int_equal(check(d, a, &t), 0);
     assert_int_equal(t.partitions[0].records, 2);
     assert_int_equal(t.partitions[0].end, 13);
+    assert_int_equal(t.partitions[0].gaps, 13); // the marker is no record
     kafka_topic_free(&t);
     arena_free(a);
     disk_free(d);
