@@ -224,19 +224,24 @@ struct told {
     const struct tally_report_response_incident *advice[CAUSE_COUNT];
 };
 
+// The last commit of a member that died: what its cause means is then only suspected.
+static bool may_be_unworked(const struct tally_report_response_incident *i)
+{
+    return str_eq_c(i->class, "risk") && cause_find(i->cause) == CAUSE_COMMIT_BEFORE_WORK;
+}
+
 // What was sent twice may have been worked on twice, what was committed may not have been: no more
 // is known from the wire.
-static void put_bound(const struct tally_report_response_incident *i, enum cause cause, bool again,
-                      struct buf *out)
+static void put_bound(const struct tally_report_response_incident *i, bool again, struct buf *out)
 {
     long long n = (long long)i->records;
     if (i->first < 0)
         return;
-    if (str_eq_c(i->class, "risk") && cause == CAUSE_COMMIT_BEFORE_WORK) {
+    if (may_be_unworked(i)) {
         buf_printf(out,
                    again ? " At most %lld records are lost."
-                         : " A broker does not see the work: at most %lld records are lost, "
-                           "and none if it was done before the commit.",
+                         : " If it commits before the work, at most %lld records are lost; if "
+                           "it works first, none. A broker does not see which.",
                    n);
         return;
     }
@@ -259,9 +264,11 @@ static void put_why(const struct tally_report_response_incident *i, enum cause c
     put(&sentence, i->cause);
     if (told)
         buf_printf(&sentence, ", as #%lld.", (long long)told);
+    else if (may_be_unworked(i))
+        buf_printf(&sentence, ": A member committed, and then ended without leaving.");
     else if (cause != CAUSE_COUNT)
         buf_printf(&sentence, ": %s", cause_def(cause)->meaning);
-    put_bound(i, cause, told != 0, &sentence);
+    put_bound(i, told != 0, &sentence);
     buf_printf(&sentence, " Trigger: ");
     put(&sentence, i->trigger);
     if (i->rebalance)
@@ -376,8 +383,7 @@ static void put_hidden(const struct tally_report_response_group *g,
             if (is_shown(incident, style) || !str_eq_c(incident->class, classes[c]))
                 continue;
             n++;
-            may_be_lost |= str_eq_c(incident->class, "risk") &&
-                           cause_find(incident->cause) == CAUSE_COMMIT_BEFORE_WORK;
+            may_be_lost |= may_be_unworked(incident);
         }
         if (n)
             buf_printf(out, "%s%d %s", n_kinds++ ? ", " : "  not shown (--all): ", (int)n,
