@@ -434,6 +434,7 @@ void spell_position(struct gp *gp, struct spell *s, const struct feed *f, int64_
 void spell_free(struct spell *s);
 struct spell *spell_add(struct gp *gp);
 void gp_first(struct gp *gp, int64_t at);
+void group_saw(struct group *g, struct topic *t); // had a position in it, now or before
 enum ledger_certainty spell_delivery(const struct spell *s, int64_t from, int64_t to);
 bool spell_was_reset(const struct spell *s); // it began where the log or a former topic said
 enum cause spell_start_cause(const struct spell *s); // of its beginning elsewhere than at K

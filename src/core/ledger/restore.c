@@ -291,6 +291,8 @@ static void apply_partition(struct ledger *l, const struct ledger_partition_reco
         spell_free(gp->spells[i]);
     gp->n_spells = 0;
     gp->first = r->first;
+    if (gp->first >= 0)
+        group_saw(gp->group, tp->topic);
     gp->base = r->base;
     gp->k = r->k;
     gp->k_external = r->k_external;

@@ -281,6 +281,15 @@ static enum spell_start start_of(const struct gp *gp, const struct feed *f, int6
     return START_EXTERNAL;
 }
 
+void group_saw(struct group *g, struct topic *t)
+{
+    for (size_t i = 0; i < g->n_seen; i++)
+        if (g->seen[i].topic == t)
+            return;
+    g->seen = more(g->seen, g->n_seen, sizeof *g->seen);
+    g->seen[g->n_seen++] = (struct topic_seen){t, g->l->now.wall_ms};
+}
+
 // A topic made again is no other to the group.
 static bool group_saw_topic_before(struct gp *gp)
 {
@@ -288,8 +297,7 @@ static bool group_saw_topic_before(struct gp *gp)
     for (size_t i = 0; i < g->n_seen; i++)
         if (g->seen[i].topic == gp->tp->topic || topic_was(g->seen[i].topic, gp->tp->topic))
             return gp->tp->created_wall_ms > g->seen[i].wall_ms;
-    g->seen = more(g->seen, g->n_seen, sizeof *g->seen);
-    g->seen[g->n_seen++] = (struct topic_seen){gp->tp->topic, g->l->now.wall_ms};
+    group_saw(g, gp->tp->topic);
     return false;
 }
 
