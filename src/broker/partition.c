@@ -326,6 +326,8 @@ static void write_queued(struct partition *p, int64_t wall_ms)
                 refuse(p, all[i]);
         }
         say_rebuilt(p);
+        if (r == -EBADMSG)
+            partition_was_read(p, r);
         if (r < 0 && !log_is_want(r) && !p->set->has_failed)
             partition_fail(p, r, "append");
     }

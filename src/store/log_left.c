@@ -363,7 +363,7 @@ static void forget(struct log *l)
     l->metadata = (struct disk_stat){0};
     l->checkpoint = (struct segment_state){0};
     l->compaction = (struct compaction){0};
-    l->durable_point = 0;
+    l->durable_point = l->end = 0;
     l->has_epochs_file = false;
 }
 

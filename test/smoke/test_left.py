@@ -302,5 +302,29 @@ def test_after_a_kill_nothing_is_believed():
     assert done[0] == 0 and len(done[3][1][2]) == 4, done
 
 
+def test_damage_that_is_met_later_is_named():
+    """The indexes are read when they are wanted, and the log where they do not help."""
+    with tempfile.TemporaryDirectory() as place:
+        data = os.path.join(place, "data")
+        with Server(*OPTIONS, data=data) as b:
+            with b.connect() as s:
+                make_topic(s)
+                for _ in range(150):
+                    assert produce(s, acks=1) == 0
+            assert b.stop() == 0, b.logged()
+        log = pathlib.Path(data, "t-0", f"{FIRST}.log")
+        with Server(*OPTIONS, data=data) as b:
+            for path, at in (log.with_suffix(".index"), 3), (log, 16):
+                with path.open("r+b") as f:
+                    f.seek(at)
+                    f.write(b"\x7f")
+            with b.connect() as s:
+                assert records(s, b"t")[1] != 0
+                assert produce(s, acks=1) != 0
+            assert b.child.wait(PATIENCE_S) == 2, b.logged()
+            for said in f"{data}/t-0: is damaged", "tally topic repair", "t-0: append: ":
+                assert said in b.logged(), b.logged()
+
+
 if __name__ == "__main__":
     run_all(globals())
