@@ -52,9 +52,10 @@ class Member:
         self.child = subprocess.Popen(
             ["/usr/bin/python3", str(MEMBER), address, TOPIC, plan.name, str(self.out),
              json.dumps(settings)], stderr=subprocess.DEVNULL)
-        self.frozen = False
+        self.frozen = self.leaves = False
 
     def signal(self, number):
+        self.leaves = self.leaves or number == signal.SIGTERM
         if self.child.poll() is None:
             self.child.send_signal(number)
 
@@ -229,7 +230,19 @@ class Storm:
         assert got.returncode == 0, got.stderr[-500:]
         return {g["group"]: g for g in json.loads(got.stdout)["groups"]}
 
+    def end_leaving(self, patience_s):
+        """librdkafka 2.0.2 may hang in close() when the broker goes away meanwhile: it asks for its
+        coordinator for ever, and never for anything else."""
+        for m in self.members:
+            if m.leaves:
+                try:
+                    m.child.wait(patience_s)
+                except subprocess.TimeoutExpired:
+                    m.child.kill()
+                    self.doings.append((round(time.time(), 2), m.name, "hung, killed"))
+
     def drain(self):
+        self.end_leaving(10)
         deadline = time.monotonic() + PATIENCE_S
         while True:
             for plan in self.plans:
@@ -252,8 +265,7 @@ class Storm:
             time.sleep(0.5)
         for m in self.members:
             m.signal(signal.SIGTERM)
-        for m in self.members:
-            m.child.wait(PATIENCE_S)
+        self.end_leaving(PATIENCE_S)
 
     def end(self):
         for m in self.members:
