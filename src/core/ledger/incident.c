@@ -59,7 +59,11 @@ void incident_touch(struct incident *i)
 
 static bool may_be_resolved(const struct incident *in)
 {
-    return in && in->v.class == LEDGER_MISSED && !in->v.resolved;
+    if (!in || in->v.resolved)
+        return false;
+    // What is at risk because a commit came before the work was sent, and is sent to nobody again.
+    return in->v.class == LEDGER_MISSED ||
+           (in->v.class == LEDGER_RISK && in->v.cause != CAUSE_COMMIT_BEFORE_WORK);
 }
 
 // The oldest is forgotten, but first what nothing can be said against any more: somebody may go
@@ -331,20 +335,21 @@ void incidents_spell_ended(struct gp *gp, uint32_t id)
             incident_close(gp->recent[i]);
 }
 
-// Data records of [from, to) that were sent to nobody yet.
-static int64_t unsent_in(const struct gp *gp, int64_t from, int64_t to)
+// Data records of an incident that were sent to nobody yet, or to nobody again.
+static int64_t unsent_of(const struct gp *gp, const struct incident *in)
 {
-    int64_t n = 0;
+    int64_t n = 0, from = in->v.first, to = in->v.last + 1;
+    bool is_missed = in->v.class == LEDGER_MISSED;
     for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++) {
         int64_t at = gp->runs[i].from > from ? gp->runs[i].from : from;
         int64_t end = run_end(gp, i) < to ? run_end(gp, i) : to;
-        if (!gp->runs[i].n)
+        if (is_missed ? !gp->runs[i].n : gp->runs[i].flags & RUN_ABANDONED)
             n += data_in(gp, at, end);
     }
     return n;
 }
 
-static bool is_missed(const struct incident *in, int64_t from, int64_t to)
+static bool may_touch(const struct incident *in, int64_t from, int64_t to)
 {
     return may_be_resolved(in) && from <= in->v.last && to > in->v.first;
 }
@@ -358,10 +363,10 @@ void incidents_sent(struct gp *gp, const struct spell *s, int64_t from, int64_t 
     }
     for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
         struct incident *in = gp->recent[i];
-        if (!is_missed(in, from, to) || in->v.first < gp->base)
+        if (!may_touch(in, from, to) || in->v.first < gp->base)
             continue;
-        int64_t left = unsent_in(gp, in->v.first, in->v.last + 1);
-        if (left == in->v.records)
+        int64_t left = unsent_of(gp, in);
+        if (left >= in->v.records)
             continue;
         if (left == 0)
             in->v.resolved = in->v.closed = true;
@@ -375,7 +380,8 @@ void incidents_doubt(struct gp *gp, int64_t from, int64_t to)
 {
     for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
         struct incident *in = gp->recent[i];
-        if (!is_missed(in, from, to) || in->v.certainty == LEDGER_POSSIBLE)
+        if (in->v.class != LEDGER_MISSED || !may_touch(in, from, to) ||
+            in->v.certainty == LEDGER_POSSIBLE)
             continue;
         in->v.certainty = in->cap = LEDGER_POSSIBLE;
         incident_touch(in);
