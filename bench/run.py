@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """make bench: tally beside a real Apache Kafka and what the machine can do, under the same load.
 
-usage: run.py [NAME...]      only these measurements (run.py --list names them)
 QUICK=1 makes it short. Writes build/bench/results.json, bench/report.md and the plots beside it.
 
 Each measurement is taken in turn, A B A B, on servers that were warmed up. Costs are CPU-seconds
 of the server process from /proc; what is compared is as durable on both sides."""
+import argparse
 import json
 import os
 import pathlib
@@ -123,21 +123,31 @@ def measure(bench, name, left_s):
     began, is_fine = time.monotonic(), True
     try:
         marks.MEASUREMENTS[name](bench)
-    except (RuntimeError, subprocess.TimeoutExpired) as e:
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as e:  # OSError: a server is gone
         is_fine = False
         print(f"{name:34} FAILED: {e}", flush=True)
     bench.took[name] = round(time.monotonic() - began)
     return is_fine
 
 
+def options():
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("names", nargs="*", metavar="NAME", help="only these measurements")
+    p.add_argument("--list", action="store_true", help="names them")
+    o = p.parse_args()
+    unknown = [n for n in o.names if n not in marks.MEASUREMENTS]
+    if unknown:
+        p.error(f"no measurement {unknown[0]}; run.py --list names them")
+    return o
+
+
 def main():
-    names = [a for a in sys.argv[1:] if not a.startswith("-")]
-    if "--list" in sys.argv:
+    o = options()
+    names = o.names
+    if o.list:
         print("\n".join(marks.MEASUREMENTS))
         return 0
-    unknown = [n for n in names if n not in marks.MEASUREMENTS]
-    if unknown:
-        sys.exit(f"bench: no measurement {unknown[0]}; run.py --list names them")
     raise_file_limit()
     build()
     quick = os.environ.get("QUICK", "") not in ("", "0")
