@@ -112,7 +112,7 @@ static void spell_abandon_trimmed(struct gp *gp)
     run_split(gp, start);
     bool any = false;
     for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < start; i++) {
-        if (run_state(gp, &gp->runs[i]) != LEDGER_RETURNED)
+        if (run_state(gp, &gp->runs[i]) != LEDGER_RETURNED || gp->runs[i].flags & RUN_PASSED)
             continue;
         gp->runs[i].flags |= RUN_ABANDONED;
         any = true;

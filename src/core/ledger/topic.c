@@ -127,7 +127,7 @@ static void gp_trim(struct gp *gp, int64_t to, enum ledger_trim why)
         enum ledger_state state = run_state(gp, r);
         if (state == LEDGER_WAITING)
             r->flags |= r->flags & RUN_LATE ? RUN_INCOMPLETE : RUN_EXPIRED;
-        if (state == LEDGER_RETURNED)
+        if (state == LEDGER_RETURNED && !(r->flags & RUN_PASSED))
             r->flags |= RUN_ABANDONED;
     }
     judge_trim(gp, from, to, why);
@@ -178,7 +178,7 @@ void ledger_records_lost(struct ledger *l, struct ledger_time t, struct uuid top
                 gp->runs[j].flags |= gp->runs[j].flags & RUN_LATE || may_have_been_sent(gp)
                                          ? RUN_INCOMPLETE
                                          : RUN_EXPIRED;
-            if (state == LEDGER_RETURNED)
+            if (state == LEDGER_RETURNED && !(gp->runs[j].flags & RUN_PASSED))
                 gp->runs[j].flags |= RUN_ABANDONED;
         }
         judge_trim(gp, from, range.to, LEDGER_TRIM_LOST);
