@@ -44,8 +44,10 @@ static void check_owner(struct gp *gp)
     int64_t next = s->position > s->sent_end ? s->position : s->sent_end;
     if (next < 0)
         next = gp->k >= 0 ? gp->k : gp->base;
-    // Everything sent is a consumer at work, not a stall of the fetching.
-    if (now_ms - s->fetched_ms <= limit_ms || next >= end || maybe_fetched(gp, s->fetched_ms))
+    // Everything sent is a consumer at work, not a stall of the fetching. So is one that commits: a
+    // slow one has enough to do with what it was sent before.
+    uint64_t moved_ms = gp->moved_ms > s->fetched_ms ? gp->moved_ms : s->fetched_ms;
+    if (now_ms - moved_ms <= limit_ms || next >= end || maybe_fetched(gp, s->fetched_ms))
         return;
     struct incident *in =
         incident_open(g, gp, LEDGER_STALLED, CAUSE_STALLED, next, end, s->id, s->id);
