@@ -322,6 +322,20 @@ def test_another_group(p):
         assert database.query(f"SELECT count(*) FROM {t}") == [(4,)]
 
 
+def test_another_database(p):
+    """The database's offset alone counts: who misspells its name is told what Kafka has."""
+    for kind, database, into, _ in p.databases():
+        t = p.topic("a", "b")
+        common = [t, "--create", "--group", "g"]
+        assert "right database" not in p.consume(*common, "--into", into).stderr
+        other = f"sqlite:{p.folder}/slip-{kind}.db"
+        says(p.consume(*common, "--into", other).stderr, f"{t}/0: group g has committed offset 2 "
+             "in Kafka, but nothing is stored in this database", "it begins at 0")
+        assert "right database" not in p.consume(*common, "--into", other).stderr
+        assert "right database" not in p.consume(*common, "--into", into).stderr
+        assert stored(database, t, t) == 2
+
+
 def test_two_topics_one_table(p):
     for _, database, into, _ in p.databases():
         a, b = p.topic('{"x": 1}'), p.topic('{"x": 2}', '{"x": 3}')

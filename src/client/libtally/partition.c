@@ -322,6 +322,32 @@ static int expired(struct tally *t, struct partition *p, int64_t low, int64_t hi
     return 0;
 }
 
+static int64_t committed_in_kafka(struct tally *t, const struct partition *p)
+{
+    rd_kafka_topic_partition_list_t *list = new_list(t);
+    list_add(t, list, p, RD_KAFKA_OFFSET_INVALID);
+    (void)t->k.rd_kafka_committed(t->consumer, list, consumer_call_ms(t));
+    int64_t offset = list->elems[0].offset;
+    t->k.rd_kafka_topic_partition_list_destroy(list);
+    return offset;
+}
+
+// A partition that was never read, as far as this database knows. A slip in its name would look
+// just so, and store every record once more.
+static int first_start(struct tally *t, struct partition *p, int64_t from,
+                       struct tally_error *error)
+{
+    int64_t committed = committed_in_kafka(t, p);
+    int result = move(t, p, from, error);
+    if (result == 0 && committed > from)
+        consumer_event(t, TALLY_EVENT_NOTE, p,
+                       "%s/%d: group %s has committed offset %" PRId64 " in Kafka, but nothing is "
+                       "stored in this database, which alone counts: it begins at %" PRId64
+                       "; is it the right database?",
+                       p->topic, (int)p->claim.partition, t->o.group, committed, from);
+    return result;
+}
+
 // The claim's offset against the log. TALLY_AGAIN: later.
 static int find_start(struct tally *t, struct partition *p, struct tally_error *error)
 {
@@ -332,14 +358,11 @@ static int find_start(struct tally *t, struct partition *p, struct tally_error *
         return tally_error_set(error, TALLY_KAFKA, "%s/%d: cannot ask for the log's range: %s",
                                p->topic, (int)p->claim.partition, t->k.rd_kafka_err2str(rc));
 #ifdef TALLY_BUG_KAFKA_OFFSETS
-    rd_kafka_topic_partition_list_t *list = new_list(t);
-    list_add(t, list, p, RD_KAFKA_OFFSET_INVALID);
-    t->k.rd_kafka_committed(t->consumer, list, consumer_call_ms(t));
-    p->claim.next = list->elems[0].offset < 0 ? low : list->elems[0].offset;
-    t->k.rd_kafka_topic_partition_list_destroy(list);
+    int64_t committed = committed_in_kafka(t, p);
+    p->claim.next = committed < 0 ? low : committed;
 #endif
     if (p->claim.next == CLAIM_UNSTARTED)
-        return move(t, p, t->o.from == TALLY_LATEST ? high : low, error);
+        return first_start(t, p, t->o.from == TALLY_LATEST ? high : low, error);
     if (p->claim.next < low)
         return expired(t, p, low, high, error);
     if (p->claim.next <= high) {
