@@ -121,6 +121,18 @@ static void set_mark(struct gp *gp, struct k_mark *mark, enum cause cause, int64
     mark->proof = (struct ledger_proof){gp->group->l->now.wall_ms, api, keep(str_from(text))};
 }
 
+// Positions are soft, but that one was seen to go back stands in the journal.
+static bool was_noted(const struct gp *gp, int64_t from, int64_t to)
+{
+    bool noted = false;
+    for (size_t i = 0; gp->group->l->replay && i < RECENT_MAX && gp->recent[i]; i++) {
+        const struct ledger_incident_view *v = &gp->recent[i]->v;
+        noted = noted || (v->class == LEDGER_NOTE && v->cause == CAUSE_POSITION_MOVED &&
+                          v->first <= from && v->last >= to - 1);
+    }
+    return noted;
+}
+
 static void went_back(struct gp *gp, const struct spell *s, const struct ledger_commit *c,
                       int64_t was, bool altered)
 {
@@ -134,9 +146,9 @@ static void went_back(struct gp *gp, const struct spell *s, const struct ledger_
     }
     // A consumer that went back itself and commits where it is now did not regress by mistake.
     bool went = s && s->rewound_to >= 0 && c->offset >= s->rewound_to && was <= s->rewound_k;
-    enum cause cause = !went                         ? CAUSE_DUP_COMMIT_REGRESSED
-                       : s->first_p == s->rewound_to ? spell_start_cause(s)
-                                                     : CAUSE_POSITION_MOVED;
+    enum cause cause = CAUSE_DUP_COMMIT_REGRESSED;
+    if (went || was_noted(gp, c->offset, was))
+        cause = went && s->first_p == s->rewound_to ? spell_start_cause(s) : CAUSE_POSITION_MOVED;
     char where[80] = "";
     if (went)
         snprintf(where, sizeof where, ", which had gone back to %lld", (long long)s->rewound_to);
