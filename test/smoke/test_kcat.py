@@ -56,6 +56,15 @@ def test_produce_consume_commit_restart():
             assert consume(b, "other", RECORDS + 100) == list(range(RECORDS + 100))
 
 
+def test_a_transaction_is_refused_at_once():
+    with Server() as b:
+        done = subprocess.run(["kcat", "-b", f"127.0.0.1:{b.port}", "-P", "-t", "words", "-X",
+                               "transactional.id=one"], input="1\n", capture_output=True,
+                              text=True, timeout=PATIENCE_S)
+        assert done.returncode != 0 and "Transactional" in done.stderr, done
+        assert "transactional.id one; transactions are not built" in b.logged(), b.logged()
+
+
 def test_every_codec_comes_back():
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
         with Server() as b:
