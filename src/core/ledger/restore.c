@@ -209,11 +209,14 @@ static void apply_group(struct ledger *l, const struct ledger_group_record *r)
     }
 }
 
-static void mark_fill(struct k_mark *m, const struct ledger_partition_record_mark *r)
+static void mark_fill(struct k_mark *m, enum cause cause,
+                      const struct ledger_partition_record_mark *r)
 {
     drop(&m->proof.summary);
     m->range = (struct ledger_range){r->from, r->to};
     m->cause = cause_find(r->cause);
+    if (m->cause == CAUSE_COUNT) // version 0 did not say
+        m->cause = cause;
     m->last_spell = r->last_spell;
     m->proof = (struct ledger_proof){r->wall_ms, api_name(r->api), keep(r->summary)};
 }
@@ -259,8 +262,9 @@ static void spell_fill(struct gp *gp, struct spell *s,
     s->rebalance = (uint64_t)r->rebalance;
     s->mark = r->mark;
     s->sent_any = r->sent_any;
-    s->rewound_to = r->rewound_to;
-    s->rewound_k = r->rewound_k;
+    // Version 0 said only that it went back: where it was then.
+    s->rewound_to = r->rewound ? r->position : r->rewound_to;
+    s->rewound_k = r->rewound ? gp->k : r->rewound_k;
     s->watched = r->watched;
     s->live = s->life == SPELL_ENDED; // an open one may have been sent more since
     s->stood = s->live && stands(gp, s);
@@ -299,8 +303,8 @@ static void apply_partition(struct ledger *l, const struct ledger_partition_reco
     gp->k_txn_only = r->k_txn_only;
     gp->asked = r->asked;
     runs_fill(gp, r);
-    mark_fill(&gp->altered, &r->altered);
-    mark_fill(&gp->regressed, &r->regressed);
+    mark_fill(&gp->altered, CAUSE_OFFSETS_ALTERED, &r->altered);
+    mark_fill(&gp->regressed, CAUSE_DUP_COMMIT_REGRESSED, &r->regressed);
     gp->late = (struct ledger_range){r->late_from, r->late_to};
     gp->late_spell = r->late_spell;
     gp->late_asked = true;
