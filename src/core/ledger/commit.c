@@ -101,6 +101,8 @@ static void spell_committed(struct gp *gp, struct spell *s, const struct ledger_
         s->member->commit_gap_ms = l->now.now_ms - s->commit_ms;
     s->k_before_last = was >= 0 ? was : s->first_p;
     s->last_commit = c->offset;
+    if (c->offset > was) // it is on its way again, from where it had gone back to
+        s->rewound_to = s->rewound_k = -1;
     s->commit_ms = l->now.now_ms;
     s->commit_wall_ms = l->now.wall_ms;
     s->commit_conn = c->conn;
@@ -110,8 +112,9 @@ static void spell_committed(struct gp *gp, struct spell *s, const struct ledger_
 static void set_mark(struct gp *gp, struct k_mark *mark, enum cause cause, int64_t from, int64_t to,
                      const char *api, const char *text)
 {
-    mark->cause = cause;
-    if (mark->range.from < mark->range.to) { // two in a row: both are its doing
+    bool two = mark->range.from < mark->range.to;
+    mark->cause = two && mark->cause > cause ? mark->cause : cause;
+    if (two) { // two in a row: both are its doing
         from = from < mark->range.from ? from : mark->range.from;
         to = to > mark->range.to ? to : mark->range.to;
     }

@@ -223,6 +223,7 @@ void ledger_generation(struct ledger *l, struct ledger_time t, struct str group,
     note_idle_members(g, members, n_members);
     note_mixed(g, members, n_members);
     rebalance_end(g, generation);
+    seen_stop(g);
 }
 
 static enum ledger_trigger trigger_of(const struct member *m, enum ledger_left why)

@@ -376,6 +376,23 @@ void incidents_sent(struct gp *gp, const struct spell *s, int64_t from, int64_t 
     }
 }
 
+void incidents_unsent(struct gp *gp, int64_t from, int64_t to)
+{
+    for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
+        struct incident *in = gp->recent[i];
+        bool may_be = in->v.class == LEDGER_MISSED ||
+                      (in->v.class == LEDGER_RISK && in->v.cause != CAUSE_COMMIT_BEFORE_WORK);
+        if (!may_be || from > in->v.last || to <= in->v.first || in->v.first < gp->base)
+            continue;
+        int64_t left = unsent_of(gp, in);
+        if (left == 0 || (left <= in->v.records && !in->v.resolved))
+            continue;
+        in->v.records = left;
+        in->v.resolved = false;
+        incident_touch(in);
+    }
+}
+
 void incidents_doubt(struct gp *gp, int64_t from, int64_t to)
 {
     for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {

@@ -57,6 +57,7 @@ struct run {
     uint32_t prev;  // the one before that, so that a cut answer can be taken back
     uint8_t n;
     uint8_t flags;
+    uint8_t taken; // flags that its last send took from it: with that they are taken back
 };
 
 enum spell_start {
@@ -345,6 +346,7 @@ struct incident {
     int emitted_class;
     enum ledger_certainty emitted_certainty;
     bool emitted_closed;
+    bool emitted_resolved;
     bool dirty; // stands in the ledger's list
     struct ledger_proof proofs[PROOFS_MAX];
 };
@@ -354,6 +356,8 @@ struct ledger {
     enum ledger_expect expect_default;
     struct map *groups;
     struct map *topics;
+    struct topic **former; // the deleted ones of them
+    size_t n_former;
     struct map *conns;
     struct incident **incidents;
     size_t n_incidents;
@@ -389,6 +393,8 @@ struct group *get_group(struct ledger *l, struct str name);
 void group_forget(struct ledger *l, struct group *g); // unless there is something to tell of it
 void topic_forget(struct ledger *l, struct topic *t);
 struct topic *get_topic(struct ledger *l, struct uuid id);
+void topic_deleted(struct ledger *l, struct topic *t);
+void seen_stop(struct group *g); // accounting stops, unless somebody is left to account for
 bool topic_was(const struct topic *former, const struct topic *t); // deleted, of the same name
 struct tp *find_tp(const struct ledger *l, struct uuid id, int32_t partition);
 struct tp *get_tp(struct ledger *l, struct uuid id, int32_t partition);
@@ -471,7 +477,8 @@ void incidents_passed(struct gp *gp);                   // K moved
 void incidents_spell_ended(struct gp *gp, uint32_t id); // its spell ended
 // Records that were sent to nobody before were sent to this owner after all.
 void incidents_sent(struct gp *gp, const struct spell *s, int64_t from, int64_t to);
-void incidents_doubt(struct gp *gp, int64_t from, int64_t to); // they may have been
+void incidents_doubt(struct gp *gp, int64_t from, int64_t to);  // they may have been
+void incidents_unsent(struct gp *gp, int64_t from, int64_t to); // that was taken back
 
 // judge.c
 void judge_resend(struct gp *gp, struct spell *to, const struct run *was, int64_t from,

@@ -150,6 +150,7 @@ void ledger_free(struct ledger *l)
         incident_free(l->incidents[i]);
     free(l->incidents);
     free(l->dirty);
+    free(l->former);
     free(l->parts);
     map_free(l->conns);
     map_free(l->groups);
@@ -310,6 +311,9 @@ void topic_forget(struct ledger *l, struct topic *t)
                 if (g->rebalances[i]->parts[k].tp->topic == t)
                     return;
     }
+    for (size_t i = 0; i < l->n_former; i++)
+        if (l->former[i] == t)
+            l->former[i--] = l->former[--l->n_former];
     map_remove(l->topics, key_uuid(&t->id));
     topic_free(t);
 }

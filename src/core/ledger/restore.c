@@ -89,6 +89,7 @@ static void incident_fill(struct incident *in, const struct ledger_incident_reco
     in->emitted_class = (int)v->class;
     in->emitted_certainty = v->certainty;
     in->emitted_closed = v->closed;
+    in->emitted_resolved = v->resolved;
 }
 
 static void apply_incident(struct ledger *l, const struct ledger_incident_record *r)
@@ -153,7 +154,8 @@ static void apply_topic(struct ledger *l, const struct ledger_topic_record *r)
     struct topic *t = get_topic(l, r->topic_id);
     drop(&t->name);
     t->name = keep(r->name);
-    t->deleted = r->deleted;
+    if (r->deleted)
+        topic_deleted(l, t);
     for (int32_t i = 0; i < r->n_partitions; i++) {
         struct tp *tp = get_tp(l, r->topic_id, i);
         if (!tp)
@@ -277,8 +279,9 @@ static void runs_fill(struct gp *gp, const struct ledger_partition_record *r)
     gp->runs = calloc(gp->n_runs + 1, sizeof *gp->runs);
     CHECK(gp->runs);
     for (size_t i = 0; i < gp->n_runs; i++)
-        gp->runs[i] = (struct run){r->runs[i].from, r->runs[i].spell, r->runs[i].prev,
-                                   (uint8_t)r->runs[i].n, (uint8_t)r->runs[i].flags};
+        gp->runs[i] =
+            (struct run){r->runs[i].from,       r->runs[i].spell,          r->runs[i].prev,
+                         (uint8_t)r->runs[i].n, (uint8_t)r->runs[i].flags, 0};
     gp->folded = (struct counters){0};
     for (int32_t i = 0; i < r->n_folded && i < LEDGER_STATES; i++)
         gp->folded.state[i] = r->folded[i];
@@ -295,7 +298,7 @@ static void apply_partition(struct ledger *l, const struct ledger_partition_reco
         spell_free(gp->spells[i]);
     gp->n_spells = 0;
     gp->first = r->first;
-    if (gp->first >= 0)
+    if (gp->first >= 0 && !tp->topic->deleted) // of that, the group's record tells
         group_saw(gp->group, tp->topic);
     gp->base = r->base;
     gp->k = r->k;

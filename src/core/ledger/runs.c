@@ -90,7 +90,8 @@ void run_split(struct gp *gp, int64_t at)
 
 static bool run_equal(const struct run *a, const struct run *b)
 {
-    return a->spell == b->spell && a->prev == b->prev && a->n == b->n && a->flags == b->flags;
+    return a->spell == b->spell && a->prev == b->prev && a->n == b->n && a->flags == b->flags &&
+           a->taken == b->taken;
 }
 
 void runs_merge(struct gp *gp)

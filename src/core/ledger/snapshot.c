@@ -271,8 +271,8 @@ static void put_gp(struct effects *fx, const struct gp *gp)
 static bool worth_writing(const struct incident *in, bool all)
 {
     return all || !in->emitted_records || in->v.closed != in->emitted_closed ||
-           (int)in->v.class != in->emitted_class || in->v.certainty < in->emitted_certainty ||
-           in->v.records >= 2 * in->emitted_records ||
+           in->v.resolved != in->emitted_resolved || (int)in->v.class != in->emitted_class ||
+           in->v.certainty < in->emitted_certainty || in->v.records >= 2 * in->emitted_records ||
            (in->v.records > 0 && 2 * in->v.records <= in->emitted_records);
 }
 
@@ -290,6 +290,7 @@ static size_t emit_incidents(struct ledger *l, struct effects *fx, bool all)
         in->emitted_class = (int)in->v.class;
         in->emitted_certainty = in->v.certainty;
         in->emitted_closed = in->v.closed;
+        in->emitted_resolved = in->v.resolved;
         in->dirty = false;
         written++;
     }

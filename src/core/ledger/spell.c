@@ -148,15 +148,20 @@ enum ledger_certainty spell_delivery(const struct spell *s, int64_t from, int64_
 static void run_send(struct gp *gp, struct spell *s, size_t i)
 {
     struct run *r = &gp->runs[i];
-    r->flags &= (uint8_t)~RUN_THROWN;
-    if (r->spell == s->id || r->prev == s->id || r->flags & RUN_GONE)
+    if (r->flags & RUN_GONE)
         return;
+    r->flags &= (uint8_t)~RUN_THROWN;
+    if (r->spell == s->id || r->prev == s->id) {
+        r->flags &= (uint8_t)~RUN_ABANDONED;
+        return;
+    }
     struct run was = *r;
     if (r->n < UINT8_MAX)
         r->n++;
     r->prev = r->spell;
     r->spell = s->id;
-    r->flags &= (uint8_t) ~(RUN_ABANDONED | RUN_EXPIRED | RUN_LATE);
+    r->taken = r->flags & (RUN_ABANDONED | RUN_EXPIRED | RUN_LATE);
+    r->flags ^= r->taken;
     int64_t end = run_end(gp, i);
     if (was.n)
         judge_resend(gp, s, &was, was.from, end);
@@ -169,7 +174,7 @@ static bool send_next(struct gp *gp, const struct spell *s, int64_t from, int64_
         return false;
     struct run *last = &gp->runs[gp->n_runs - 1], *before = last - 1;
     if (last->from != from || last->n || last->flags || before->spell != s->id || before->n != 1 ||
-        before->prev || before->flags || from < gp->k || from < gp->missed_end)
+        before->prev || before->flags || before->taken || from < gp->k || from < gp->missed_end)
         return false;
     last->from = to;
     return true;
@@ -239,9 +244,12 @@ void spell_unsend(struct gp *gp, struct spell *s, int64_t from, int64_t to)
         r->n--;
         r->spell = r->n ? r->prev : 0;
         r->prev = 0;
+        r->flags |= r->taken;
+        r->taken = 0;
     }
     if (s->sent_end <= to && s->sent_end > from)
         s->sent_end = from;
+    incidents_unsent(gp, from, to);
     runs_merge(gp);
 }
 

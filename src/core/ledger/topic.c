@@ -5,6 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+void topic_deleted(struct ledger *l, struct topic *t)
+{
+    if (t->deleted)
+        return;
+    t->deleted = true;
+    l->former = more(l->former, l->n_former, sizeof(struct topic *));
+    l->former[l->n_former++] = t;
+}
+
 bool topic_was(const struct topic *former, const struct topic *t)
 {
     return former != t && former->deleted && former->name.len > 0 && str_eq(former->name, t->name);
@@ -47,10 +56,9 @@ void ledger_topic_created(struct ledger *l, struct ledger_time t, struct uuid to
     topic->name = keep(name);
     if (partitions > 0)
         get_tp(l, topic_id, partitions - 1);
-    void *item;
-    for (size_t it = 0; map_next(l->topics, &it, NULL, &item);)
-        if (topic_was(item, topic))
-            carry_over(item, topic);
+    for (size_t i = 0; i < l->n_former; i++)
+        if (topic_was(l->former[i], topic))
+            carry_over(l->former[i], topic);
 }
 
 void ledger_partitions_added(struct ledger *l, struct ledger_time t, struct uuid topic_id,
@@ -68,42 +76,71 @@ void ledger_partitions_added(struct ledger *l, struct ledger_time t, struct uuid
 // Accounting stops when the group has neither members nor offsets: it may as well be another then.
 static bool goes_on(const struct group *g)
 {
-    bool goes_on = false;
     for (size_t i = 0; i < g->n_members; i++)
-        goes_on = goes_on || g->members[i]->live;
+        if (g->members[i]->live)
+            return true;
     for (size_t i = 0; i < g->n_gps; i++)
-        goes_on = goes_on || (g->gps[i]->k >= 0 && !g->gps[i]->tp->topic->deleted);
-    return goes_on;
+        if (g->gps[i]->k >= 0 && !g->gps[i]->tp->topic->deleted)
+            return true;
+    return false;
 }
 
-static void forget_seen(struct group *g, const struct topic *t)
+static void forget_seen(struct group *g, size_t i)
 {
+    g->n_seen--;
+    memmove(g->seen + i, g->seen + i + 1, (g->n_seen - i) * sizeof *g->seen);
+}
+
+void seen_stop(struct group *g)
+{
+    bool any = false;
     for (size_t i = 0; i < g->n_seen; i++)
-        if (g->seen[i].topic == t || topic_was(g->seen[i].topic, t)) {
-            g->n_seen--;
-            memmove(g->seen + i, g->seen + i + 1, (g->n_seen - i) * sizeof *g->seen);
-            return;
-        }
+        any = any || g->seen[i].topic->deleted;
+    if (!any || goes_on(g))
+        return;
+    for (size_t i = g->n_seen; i-- > 0;)
+        if (g->seen[i].topic->deleted)
+            forget_seen(g, i);
+}
+
+// Did the group read the topic until it was deleted? One that gave it up long ago, and whose
+// offsets are gone, begins anew with the next of that name.
+static bool reads(const struct group *g, const struct topic *t)
+{
+    for (int32_t i = 0; i < t->n_tps; i++) {
+        const struct gp *gp = find_gp(g, t->tps[i]);
+        if (gp && (gp->k >= 0 || (gp->n_spells && g->rebalancing) || open_spell(gp)))
+            return true;
+    }
+    return false;
+}
+
+static void stop_seeing(struct group *g, const struct topic *t)
+{
+    for (size_t i = g->n_seen; i-- > 0;)
+        if ((g->seen[i].topic == t || topic_was(g->seen[i].topic, t)) && !reads(g, t))
+            forget_seen(g, i);
+    seen_stop(g);
 }
 
 void ledger_topic_deleted(struct ledger *l, struct ledger_time t, struct uuid topic_id)
 {
     l->now = t;
     struct topic *topic = get_topic(l, topic_id);
-    topic->deleted = true;
+    topic_deleted(l, topic);
+    void *item;
+    for (size_t it = 0; map_next(l->groups, &it, NULL, &item);)
+        stop_seeing(item, topic);
     for (int32_t i = 0; i < topic->n_tps; i++) {
         struct tp *tp = topic->tps[i];
         struct ledger_range log = {0, 0};
         if (l->logs.bounds && l->logs.bounds(l->logs.ctx, topic_id, i, &log))
             ledger_trimmed(l, t, topic_id, i, log.to, LEDGER_TRIM_DELETE_RECORDS);
-        for (size_t j = 0; j < tp->n_gps; j++) {
+        for (size_t j = 0; j < tp->n_gps; j++)
             for (size_t k = 0; k < tp->gps[j]->n_spells; k++)
                 if (tp->gps[j]->spells[k]->life != SPELL_ENDED)
                     spell_end(tp->gps[j], tp->gps[j]->spells[k], LEDGER_TRIGGER_TOPIC_DELETED,
                               true);
-            if (!goes_on(tp->gps[j]->group))
-                forget_seen(tp->gps[j]->group, topic);
-        }
     }
     topic_forget(l, topic);
 }
