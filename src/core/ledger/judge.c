@@ -57,6 +57,16 @@ static bool reset_below_k(const struct gp *gp, const struct spell *to, int64_t x
     return x < gp->k;
 }
 
+// It went back there by itself, from where all had been committed.
+static bool rewound_over(const struct spell *to, int64_t x, int64_t *end)
+{
+    if (to->rewound_to < 0)
+        return false;
+    limit_to(end, x, to->rewound_to);
+    limit_to(end, x, to->rewound_k);
+    return x >= to->rewound_to && x < to->rewound_k;
+}
+
 static struct verdict resend_at(const struct gp *gp, const struct spell *to, const struct run *was,
                                 int64_t x, int64_t *end)
 {
@@ -70,6 +80,10 @@ static struct verdict resend_at(const struct gp *gp, const struct spell *to, con
     }
     if (to->start != START_OFFSET_FETCH && reset_below_k(gp, to, x, end)) {
         v.cause = spell_start_cause(to);
+        return v;
+    }
+    if (rewound_over(to, x, end)) {
+        v.cause = CAUSE_POSITION_MOVED;
         return v;
     }
     bool back = in_mark(&gp->regressed, was->spell, x, end);
@@ -137,8 +151,10 @@ static void prove_resend(struct incident *in, const struct gp *gp, const struct 
                            (long long)(p->zone.to - p->zone.from), (long long)p->zone.from,
                            (long long)p->zone.to - 1);
     }
-    incident_prove(in, "Fetch", now, "%.*s asked for offset %lld, committed was %lld",
-                   STR_FMT(to->party.member), (long long)to->first_p, (long long)gp->k);
+    bool went = in->v.cause == CAUSE_POSITION_MOVED && to->rewound_to >= 0;
+    incident_prove(in, "Fetch", now, "%.*s %s offset %lld, committed was %lld",
+                   STR_FMT(to->party.member), went ? "went back to" : "asked for",
+                   (long long)(went ? to->rewound_to : to->first_p), (long long)gp->k);
 }
 
 // p: who had it before. A member that took part in a rebalance, and is one still, did not fail on
