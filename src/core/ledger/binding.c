@@ -162,9 +162,18 @@ static void feed_told(struct feed *f, int64_t offset)
     f->listed[0] = offset;
 }
 
-// ListOffsets may have been asked on another connection of the same client.
-static void borrow_listed(struct feed *f, int64_t p)
+// A group that keeps its offsets itself needs nobody to tell it where it was. That somebody listed
+// the same end of the log who looks like it, and watches its lag, says nothing.
+static bool goes_on_elsewhere(const struct gp *gp, int64_t p)
 {
+    return gp->k_external && gp->first >= 0 && p >= gp->k && p <= runs_sent_end(gp);
+}
+
+// ListOffsets may have been asked on another connection of the same client.
+static void borrow_listed(const struct gp *gp, struct feed *f, int64_t p)
+{
+    if (goes_on_elsewhere(gp, p))
+        return;
     for (size_t i = 0; i < f->tp->n_feeds && !feed_was_told(f, p); i++) {
         const struct feed *other = f->tp->feeds[i];
         if (!feed_was_told(other, p) || !same_identity(&other->conn->who, &f->conn->who))
@@ -298,7 +307,7 @@ static void resolve_identity(struct ledger *l, struct feed *f, int64_t p)
         return;
     // What tells is where it began, not where it is by now.
     int64_t start = f->n_kept ? f->first_p : p;
-    borrow_listed(f, start);
+    borrow_listed(gp, f, start);
     enum ledger_certainty grade = explained(gp, s, f, start) ? LEDGER_LIKELY : LEDGER_POSSIBLE;
     bool taken = s->conn && s->conn != f->conn->id && find_conn(l, s->conn);
     if (taken && grade == LEDGER_POSSIBLE)
@@ -345,7 +354,7 @@ static struct member *heir_of(const struct ledger *l, struct feed *f, const stru
     if (!heir || m->live || m->n_own || m->successor || heir->born_ms < f->conn->opened_ms)
         return NULL;
     bool is_taken = has_other_data_conn(l, heir, f->conn);
-    borrow_listed(f, p);
+    borrow_listed(gp, f, p);
     if (is_start(gp, f, p))
         return is_taken && s->attribution > LEDGER_POSSIBLE ? NULL : heir;
     return !is_taken && m->n_conns <= 1 && is_alone_of_its_identity(heir) ? heir : NULL;
@@ -636,7 +645,7 @@ void ledger_position(struct ledger *l, struct ledger_time t, uint64_t conn, stru
     if (s) {
         same_again(f, s, position);
         if (s->first_p < 0)
-            borrow_listed(f, position);
+            borrow_listed(f->gp, f, position);
         spell_position(f->gp, s, f, position);
         f->out_of_range = false; // it led here, and nowhere else
     } else if (f->kind == FEED_LATE) {
