@@ -101,7 +101,7 @@ static void spell_committed(struct gp *gp, struct spell *s, const struct ledger_
         s->member->commit_gap_ms = l->now.now_ms - s->commit_ms;
     s->k_before_last = was >= 0 ? was : s->first_p;
     s->last_commit = c->offset;
-    if (c->offset > was) // it is on its way again, from where it had gone back to
+    if (c->offset > was && was < s->rewound_k) // on its way again from where it had gone back to
         s->rewound_to = s->rewound_k = -1;
     s->commit_ms = l->now.now_ms;
     s->commit_wall_ms = l->now.wall_ms;

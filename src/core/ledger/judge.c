@@ -307,10 +307,11 @@ static void passed(struct gp *gp, const struct spell *by, enum ledger_class clas
     if (!in)
         return;
     bool added = cause == CAUSE_RESET_NO_OFFSET && gp->tp->added;
-    in->v.trigger = cause == CAUSE_OFFSETS_ALTERED     ? LEDGER_TRIGGER_ADMIN
-                    : added                            ? LEDGER_TRIGGER_PARTITIONS_ADDED
-                    : by && by->start == START_CARRIED ? LEDGER_TRIGGER_TOPIC_DELETED
-                                                       : LEDGER_TRIGGER_UNKNOWN;
+    bool carried = cause == CAUSE_RESET_OUT_OF_RANGE && by && by->start == START_CARRIED;
+    in->v.trigger = cause == CAUSE_OFFSETS_ALTERED ? LEDGER_TRIGGER_ADMIN
+                    : added                        ? LEDGER_TRIGGER_PARTITIONS_ADDED
+                    : carried                      ? LEDGER_TRIGGER_TOPIC_DELETED
+                                                   : LEDGER_TRIGGER_UNKNOWN;
     in->v.rebalance = by ? by->rebalance : 0;
     in->v.attribution = by ? by->attribution : LEDGER_POSSIBLE;
     in->v.certainty = class == LEDGER_RISK ? LEDGER_LIKELY : LEDGER_CERTAIN;

@@ -297,8 +297,9 @@ static void apply_partition(struct ledger *l, const struct ledger_partition_reco
     for (size_t i = 0; i < gp->n_spells; i++)
         spell_free(gp->spells[i]);
     gp->n_spells = 0;
+    bool begins = gp->first < 0 && r->first >= 0;
     gp->first = r->first;
-    if (gp->first >= 0 && !tp->topic->deleted) // of that, the group's record tells
+    if (begins && !tp->topic->deleted) // of that, the group's record tells
         group_saw(gp->group, tp->topic);
     gp->base = r->base;
     gp->k = r->k;
@@ -431,6 +432,17 @@ static void topic_restarted(struct ledger *l, struct topic *topic)
     }
 }
 
+// K passed offsets that are not there yet: when they are, they were sent to nobody.
+static void gp_ahead(struct gp *gp)
+{
+    const struct ledger_logs *logs = &gp->group->l->logs;
+    struct ledger_range log;
+    bool is_there =
+        logs->bounds && logs->bounds(logs->ctx, gp->tp->topic->id, gp->tp->partition, &log);
+    if (is_there && !gp->tp->topic->deleted && !gp->k_external && gp->k > log.to)
+        gp->ahead = log.to;
+}
+
 void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)
 {
     l->now = t;
@@ -442,6 +454,8 @@ void ledger_restarted(struct ledger *l, struct ledger_time t, bool clean)
         for (size_t i = 0; i < g->n_gps; i++) {
             struct gp *gp = g->gps[i];
             gp_revive(gp);
+            if (clean)
+                gp_ahead(gp);
             for (size_t j = 0; j < gp->n_spells; j++) {
                 gp->spells[j]->conn = 0;
                 gp->spells[j]->began_ms = gp->spells[j]->fetched_ms = t.now_ms;
