@@ -193,9 +193,11 @@ class Kafka(Server):
 
     def __init__(self, directory, *settings):
         self.dir = pathlib.Path(directory)
-        # What is deleted goes at once, as ours does: otherwise its pages stay in memory.
+        # What is deleted goes at once, as ours does: otherwise its pages stay in memory. And a
+        # group of 10,000 members is one record.
         self.address = run(KAFKA, "start", directory, "group.initial.rebalance.delay.ms=3000",
-                           "log.segment.delete.delay.ms=0", *settings,
+                           "log.segment.delete.delay.ms=0", "message.max.bytes=20971520",
+                           *settings,
                            env={**os.environ, "KAFKA_HEAP": KAFKA_HEAP}).strip()
         self.pid = int((self.dir / "pid").read_text())
 

@@ -14,6 +14,7 @@ import argparse
 import collections
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -67,6 +68,14 @@ POSTGRES_TABLES = [
     " RETURN NEW; END $$ LANGUAGE plpgsql",
     "CREATE TRIGGER {t}_trigger AFTER INSERT ON {t} FOR EACH ROW EXECUTE FUNCTION {t}_check()",
 ]
+
+
+def where_it_stands(pid):
+    """Its threads, as far as a debugger is there to tell."""
+    if not shutil.which("gdb"):
+        return "no gdb to tell where"
+    return subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"],
+                          capture_output=True, text=True).stdout[-6000:]
 
 
 class Group:
@@ -150,7 +159,7 @@ class Group:
         try:
             status = self.copies[n].wait(30)
         except subprocess.TimeoutExpired:
-            status = "none within 30 s"
+            status = f"none within 30 s, {where_it_stands(self.copies[n].pid)}"
             self.copies[n].kill()
             self.copies[n].wait()
         self.judge_end(n, status, "SIGTERM")
@@ -204,7 +213,8 @@ class Group:
             try:
                 self.judge_end(n, c.wait(30), "SIGTERM at the end")
             except subprocess.TimeoutExpired:
-                self.run.wrong.append(f"{self.name}-{n}: did not end within 30 s of SIGTERM")
+                self.run.wrong.append(f"{self.name}-{n}: did not end within 30 s of SIGTERM, "
+                                      + where_it_stands(c.pid))
                 c.kill()
                 c.wait()
 

@@ -53,8 +53,9 @@ def script_group_times(r):
     group = r.name("silent")
     member = joined(r, c, group, session=1000, rebalance=1000)
     pending = r.call("asks for an id", c, "JoinGroup", 5, join_body(group, session=1000))
+    # And soon after them the group, which is nothing then (offsets.retention.check.interval.ms).
     r.until(c, "DescribeGroups", 5, {"Groups": [group]},
-            lambda d: d["Groups"][0]["GroupState"] == "Empty")
+            lambda d: d["Groups"][0]["GroupState"] == "Dead")
     r.call("both are gone", c, "DescribeGroups", 5, {"Groups": [group]})
     r.call("it beats", c, "Heartbeat", 3,
            heartbeat_body(group, member["GenerationId"], member["MemberId"]))
