@@ -233,6 +233,7 @@ void group_remove_member(struct core *c, struct member *m)
     heap_cancel(&c->timers, &m->session.node);
     if (m->join.waits)
         g->n_awaiting_join--;
+    g->n_pending_sync -= m->is_pending_sync;
     parked_clear(c, &m->join);
     parked_clear(c, &m->sync);
     member_set_protocols(m, NULL, 0);

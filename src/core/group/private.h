@@ -76,6 +76,7 @@ struct group {
     struct list members;
     size_t n_members;
     size_t n_awaiting_join;
+    size_t n_pending_sync; // members that are
     struct map *by_id;
     struct map *by_instance;
     struct map *supported; // protocol name -> how many members offer it

@@ -84,10 +84,17 @@ void sync_finish_error(const struct turn *t, struct member *m, enum kerr error)
     parked_clear(t->core, &m->sync);
 }
 
+static void set_pending_sync(struct member *m, bool is)
+{
+    m->group->n_pending_sync += is;
+    m->group->n_pending_sync -= m->is_pending_sync;
+    m->is_pending_sync = is;
+}
+
 static void clear_pending_sync(const struct turn *t, struct group *g)
 {
     LIST_EACH (node, &g->members)
-        LIST_ITEM(node, struct member, node)->is_pending_sync = false;
+        set_pending_sync(LIST_ITEM(node, struct member, node), false);
     heap_cancel(&t->core->timers, &g->sync_timer.node);
 }
 
@@ -202,7 +209,7 @@ static void answer_joined(const struct turn *t, struct group *g)
         }
         member_touch(t, m);
         m->is_new = false;
-        m->is_pending_sync = true;
+        set_pending_sync(m, true);
     }
 }
 
@@ -242,11 +249,9 @@ void rebalance_complete(const struct turn *t, struct group *g)
 
 void rebalance_sync_received(const struct turn *t, struct member *m)
 {
-    m->is_pending_sync = false;
-    LIST_EACH (node, &m->group->members)
-        if (LIST_ITEM(node, struct member, node)->is_pending_sync)
-            return;
-    heap_cancel(&t->core->timers, &m->group->sync_timer.node);
+    set_pending_sync(m, false);
+    if (m->group->n_pending_sync == 0)
+        heap_cancel(&t->core->timers, &m->group->sync_timer.node);
 }
 
 void rebalance_sync_timer(const struct turn *t, struct group *g)
