@@ -312,6 +312,9 @@ def test_damage_that_is_met_later_is_named():
                 for _ in range(150):
                     assert produce(s, acks=1) == 0
             assert b.stop() == 0, b.logged()
+        # What a stop wrote may be as old as its marker, and is looked at. This one writes none.
+        with Server(*OPTIONS, data=data) as b:
+            assert b.stop() == 0, b.logged()
         log = pathlib.Path(data, "t-0", f"{FIRST}.log")
         with Server(*OPTIONS, data=data) as b:
             for path, at in (log.with_suffix(".index"), 3), (log, 16):
