@@ -22,3 +22,6 @@ api_handler api_produce, api_fetch, api_list_offsets, api_metadata, api_create_t
 api_handler api_offset_commit, api_offset_fetch, api_find_coordinator, api_join_group,
     api_heartbeat, api_leave_group, api_sync_group, api_describe_groups, api_list_groups,
     api_api_versions, api_delete_groups, api_offset_delete, api_tally_report, api_tally_expect;
+
+// The line in the log for who asks for transactions, which the answer refuses.
+void api_say_no_transactions(const struct request *r, struct str transactional_id);

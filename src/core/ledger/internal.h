@@ -417,6 +417,7 @@ int64_t run_end(const struct gp *gp, size_t i);
 void run_split(struct gp *gp, int64_t at);
 void runs_merge(struct gp *gp);
 enum ledger_state run_state(const struct gp *gp, const struct run *r);
+bool run_abandon(const struct gp *gp, struct run *r); // it is gone: true if that gave it up
 void runs_flag(struct gp *gp, int64_t from, int64_t to, uint8_t flag, bool unsent_only);
 void runs_expire(struct gp *gp, int64_t from, int64_t to); // what was never sent
 void runs_passed(struct gp *gp, int64_t from, int64_t to); // K goes back over what was sent

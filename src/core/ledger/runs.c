@@ -129,6 +129,15 @@ enum ledger_state run_state(const struct gp *gp, const struct run *r)
     return LEDGER_RETURNED;
 }
 
+bool run_abandon(const struct gp *gp, struct run *r)
+{
+    // What was committed once was done, though K went back over it.
+    bool is_given_up = run_state(gp, r) == LEDGER_RETURNED && !(r->flags & RUN_PASSED);
+    if (is_given_up)
+        r->flags |= RUN_ABANDONED;
+    return is_given_up;
+}
+
 void runs_flag(struct gp *gp, int64_t from, int64_t to, uint8_t flag, bool unsent_only)
 {
     if (gp->first < 0)

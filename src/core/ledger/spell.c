@@ -111,12 +111,8 @@ static void spell_abandon_trimmed(struct gp *gp)
     run_split(gp, from);
     run_split(gp, start);
     bool any = false;
-    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < start; i++) {
-        if (run_state(gp, &gp->runs[i]) != LEDGER_RETURNED || gp->runs[i].flags & RUN_PASSED)
-            continue;
-        gp->runs[i].flags |= RUN_ABANDONED;
-        any = true;
-    }
+    for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < start; i++)
+        any = run_abandon(gp, &gp->runs[i]) || any;
     if (any)
         judge_trim(gp, from, start, LEDGER_TRIM_RETENTION);
     runs_merge(gp);

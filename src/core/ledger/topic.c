@@ -161,11 +161,10 @@ static void gp_trim(struct gp *gp, int64_t to, enum ledger_trim why)
     run_split(gp, to);
     for (size_t i = run_at(gp, from); i < gp->n_runs && gp->runs[i].from < to; i++) {
         struct run *r = &gp->runs[i];
-        enum ledger_state state = run_state(gp, r);
-        if (state == LEDGER_WAITING)
+        if (run_state(gp, r) == LEDGER_WAITING)
             r->flags |= r->flags & RUN_LATE ? RUN_INCOMPLETE : RUN_EXPIRED;
-        if (state == LEDGER_RETURNED && !(r->flags & RUN_PASSED))
-            r->flags |= RUN_ABANDONED;
+        else
+            run_abandon(gp, r);
     }
     judge_trim(gp, from, to, why);
     runs_merge(gp);
@@ -210,13 +209,12 @@ void ledger_records_lost(struct ledger *l, struct ledger_time t, struct uuid top
         run_split(gp, from);
         run_split(gp, range.to);
         for (size_t j = run_at(gp, from); j < gp->n_runs && gp->runs[j].from < range.to; j++) {
-            enum ledger_state state = run_state(gp, &gp->runs[j]);
-            if (state == LEDGER_WAITING)
-                gp->runs[j].flags |= gp->runs[j].flags & RUN_LATE || may_have_been_sent(gp)
-                                         ? RUN_INCOMPLETE
-                                         : RUN_EXPIRED;
-            if (state == LEDGER_RETURNED && !(gp->runs[j].flags & RUN_PASSED))
-                gp->runs[j].flags |= RUN_ABANDONED;
+            struct run *r = &gp->runs[j];
+            if (run_state(gp, r) == LEDGER_WAITING)
+                r->flags |=
+                    r->flags & RUN_LATE || may_have_been_sent(gp) ? RUN_INCOMPLETE : RUN_EXPIRED;
+            else
+                run_abandon(gp, r);
         }
         judge_trim(gp, from, range.to, LEDGER_TRIM_LOST);
         runs_merge(gp);
