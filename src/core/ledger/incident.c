@@ -57,13 +57,17 @@ void incident_touch(struct incident *i)
     l->dirty[l->n_dirty++] = i;
 }
 
-static bool may_be_resolved(const struct incident *in)
+// When what it tells of is sent after all. What is at risk because a commit came before the work
+// was sent, and is sent to nobody again.
+static bool sending_resolves(const struct incident *in)
 {
-    if (!in || in->v.resolved)
-        return false;
-    // What is at risk because a commit came before the work was sent, and is sent to nobody again.
     return in->v.class == LEDGER_MISSED ||
            (in->v.class == LEDGER_RISK && in->v.cause != CAUSE_COMMIT_BEFORE_WORK);
+}
+
+static bool may_be_resolved(const struct incident *in)
+{
+    return in && !in->v.resolved && sending_resolves(in);
 }
 
 // The oldest is forgotten, but first what nothing can be said against any more: somebody may go
@@ -380,9 +384,8 @@ void incidents_unsent(struct gp *gp, int64_t from, int64_t to)
 {
     for (size_t i = 0; i < RECENT_MAX && gp->recent[i]; i++) {
         struct incident *in = gp->recent[i];
-        bool may_be = in->v.class == LEDGER_MISSED ||
-                      (in->v.class == LEDGER_RISK && in->v.cause != CAUSE_COMMIT_BEFORE_WORK);
-        if (!may_be || from > in->v.last || to <= in->v.first || in->v.first < gp->base)
+        if (!sending_resolves(in) || from > in->v.last || to <= in->v.first ||
+            in->v.first < gp->base)
             continue;
         int64_t left = unsent_of(gp, in);
         if (left == 0 || (left <= in->v.records && !in->v.resolved))
